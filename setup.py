@@ -1,0 +1,47 @@
+"""Installs the library and its console script."""
+
+import setuptools
+
+setuptools.setup(
+    name='vit_jax',
+    version='0.1.0',
+    description='Vision Transformers in JAX/Flax, from a laptop CPU to a TPU pod',
+    long_description=open('README.md', encoding='utf-8').read(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=setuptools.find_packages(include=['vit_jax', 'vit_jax.*']),
+    install_requires=[
+        'absl-py>=2.0',
+        'clu>=0.0.12',
+        'flax>=0.12.0',
+        'google-crc32c>=1.5',
+        # TFDS imports it when it writes a data set but declares it only for
+        # old Pythons.
+        'importlib_resources>=6.0',
+        'jax>=0.10.0',
+        'ml-collections>=1.1.0',
+        'numpy>=2.0',
+        'optax>=0.2.6',
+        'orbax-checkpoint>=0.11.30',
+        'pillow>=11.0',
+        # The embedded digits are scikit-learn's bundled copy.
+        'scikit-learn>=1.5',
+        # CLU's summary writer needs it and does not declare it.
+        'tensorboard>=2.20',
+        # TensorFlow only decodes images here: the CPU build is enough, where
+        # one exists.
+        'tensorflow-cpu>=2.20; platform_machine == "x86_64"'
+        ' and sys_platform == "linux"',
+        'tensorflow>=2.20; platform_machine != "x86_64"'
+        ' or sys_platform != "linux"',
+        'tensorflow-datasets>=4.9.9',
+    ],
+    extras_require={
+        'tpu': ['jax[tpu]'],
+        'gpu': ['jax[cuda12]'],
+        'test': ['pytest>=8.0', 'pytest-xdist>=3.6'],
+        'dev': ['pytest>=8.0', 'pytest-xdist>=3.6', 'ruff>=0.9'],
+    },
+    entry_points={'console_scripts': ['vit_jax=vit_jax.__main__:main']},
+)

@@ -1,0 +1,1 @@
+"""Vision Transformers in JAX/Flax, from a laptop CPU to a multi-slice TPU pod."""

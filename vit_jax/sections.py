@@ -1,0 +1,213 @@
+"""Typed sections of a run's configuration.
+
+A config file returns an `ml_collections.ConfigDict`; `vit_jax.config` completes
+and checks it and turns it into the frozen dataclasses below. No code past that
+boundary sees a `ConfigDict`. The defaults here are the defaults of every run.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSection:
+  """Which Vision Transformer to build."""
+  # '<size>/<patch>' such as 'B/16'; '' takes every size from the fields below.
+  variant: str = 'S/16'
+  # Sizes that replace the variant's own; 0 or () keeps the variant's.
+  width: int = 0
+  depth: int = 0
+  mlp_dim: int = 0
+  num_heads: int = 0
+  patch_size: tuple = ()
+  # 'token' (class token), 'gap' (mean over tokens), 'map' (attention pooling)
+  # or 'none' (all tokens).
+  pool: str = 'token'
+  # Width of the tanh layer before the head; 0: no such layer.
+  representation_size: int = 0
+  # 'learned' or 'sincos2d'.
+  position_embedding: str = 'learned'
+  registers: int = 0
+  dropout: float = 0.0
+  attention_dropout: float = 0.0
+  # Drop rate of the last block; earlier blocks scale linearly from 0.
+  stochastic_depth: float = 0.0
+  head_bias_init: float = 0.0
+  layer_norm_eps: float = 1e-6
+  # 'tanh' (as in the original code) or 'exact' (erf).
+  gelu: str = 'tanh'
+  # Compute dtype; 'auto' is bfloat16 on TPU and GPU, float32 on CPU.
+  dtype: str = 'auto'
+  param_dtype: str = 'float32'
+  # True: one compiled block, applied `depth` times by a scan.
+  scan: bool = False
+  # What the backward pass recomputes: 'none' (nothing), 'full' (everything),
+  # 'dots' (all but matrix products), 'dots_no_batch' (all but matrix products
+  # without batch dims).
+  remat: str = 'none'
+  # How q/k/v are projected: '2d' matrices, '3d' (width, heads, head size)
+  # contractions, 'auto' picks by head size. The parameters are the same.
+  projection: str = 'auto'
+
+
+@dataclasses.dataclass(frozen=True)
+class PreprocessSection:
+  """From a decoded image to `data.image_size`, in the order of the fields."""
+  # Resize to this (height, width) first, aspect ratio not kept; (): skip.
+  resize: tuple = ()
+  # Resize the shorter side to this many pixels first; 0: skip.
+  resize_small: int = 0
+  # 'none' (resize to `data.image_size`, aspect ratio not kept), 'inception',
+  # 'random' or 'central'.
+  crop: str = 'none'
+  # 'random' only: zero pixels added on each side before the crop.
+  pad: int = 0
+  # 'inception' only: range of the crop's share of the area and of its aspect
+  # ratio (width / height).
+  crop_area: tuple = (0.05, 1.0)
+  crop_ratio: tuple = (0.75, 4 / 3)
+  # Mirror left to right with probability one half.
+  flip: bool = False
+  # 'bilinear', 'bicubic' or 'area'; antialiasing when shrinking.
+  method: str = 'bilinear'
+  antialias: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSection:
+  """Which examples, and how they become model inputs."""
+  # A TFDS name ('cifar10', 'sun397/tfds:4.*.*'), 'digits', or 'folder'.
+  name: str = 'digits'
+  # TFDS data directory ('': the TFDS default), or the image folder's root.
+  dir: str = ''
+  # Splits in TFDS slicing syntax; '' for no such split.
+  train_split: str = 'train'
+  val_split: str = ''
+  test_split: str = 'test'
+  # (height, width) of the model's input.
+  image_size: tuple = (224, 224)
+  image_key: str = 'image'
+  label_key: str = 'label'
+  # Pixel values 0..255 are mapped linearly onto this range.
+  value_range: tuple = (-1.0, 1.0)
+  train: PreprocessSection = PreprocessSection()
+  eval: PreprocessSection = PreprocessSection()
+  # Decode once and keep in memory: 'auto' (when it fits), 'always', 'never'.
+  cache: str = 'auto'
+  cache_limit_gib: float = 2.0
+  # Unreadable records to skip (and count) before the run stops.
+  max_bad_records: int = 0
+  # Threads of the decoder; 0: chosen by tf.data.
+  decode_threads: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSection:
+  """The update rule, applied to clipped gradients."""
+  # 'sgd', 'adam', 'adamw' or 'adafactor'.
+  name: str = 'adam'
+  # Peak learning rate; `schedule` scales it.
+  learning_rate: float = 1e-3
+  # Global norm that gradients are clipped to; 0: no clipping.
+  clip_norm: float = 1.0
+  weight_decay: float = 0.0
+  # Regular expression of the parameter paths that decay.
+  weight_decay_mask: str = r'.*/kernel'
+  # 'sgd'.
+  momentum: float = 0.9
+  nesterov: bool = False
+  # 'adam', 'adamw'; b1 also in 'adafactor', where 0 means no momentum.
+  b1: float = 0.9
+  b2: float = 0.999
+  eps: float = 1e-8
+  # dtype of the first moment: 'float32' or 'bfloat16'.
+  moment_dtype: str = 'float32'
+  # ('regex of parameter paths', factor) pairs, first match wins; 0 freezes.
+  lr_multipliers: tuple = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleSection:
+  """Learning-rate factor over the steps of the run."""
+  # 'constant', 'linear', 'cosine' or 'rsqrt'.
+  name: str = 'cosine'
+  warmup_steps: int = 0
+  # Linear descent to zero over the last steps; 0: none.
+  cooldown_steps: int = 0
+  # Learning rate at the end of 'linear' and 'cosine'.
+  end_learning_rate: float = 0.0
+  # 'rsqrt' only: steps until the rate has fallen by sqrt(2).
+  timescale: int = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class LossSection:
+  # 'softmax' or 'sigmoid' cross-entropy.
+  name: str = 'softmax'
+  label_smoothing: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MixupSection:
+  # Beta(alpha, alpha) of the mixing weight; 0: no MixUp.
+  alpha: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSection:
+  """Devices along each mesh axis; -1 takes what the other axis leaves."""
+  data: int = -1
+  fsdp: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointSection:
+  # Steps between checkpoints; the last step is always saved.
+  every: int = 1000
+  # How many of the newest checkpoints to keep.
+  keep: int = 2
+  # Also keep the checkpoint that scores best on this metric, e.g.
+  # 'test/accuracy'; '': none. Higher is better unless `best_mode` is 'min'.
+  best_metric: str = ''
+  best_mode: str = 'max'
+
+
+@dataclasses.dataclass(frozen=True)
+class InitSection:
+  # Work directory or checkpoint to take parameters from; '': random.
+  checkpoint: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileSection:
+  """A profiler trace under WORKDIR/profile; `steps` = 0 takes none."""
+  start: int = 10
+  steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything that defines a run. Exactly one of the totals is positive."""
+  seed: int = 0
+  total_steps: int = 0
+  total_epochs: float = 0.0
+  # Examples per step over all devices of all processes.
+  batch_size: int = 512
+  # Each batch is processed in this many parts whose gradients are averaged.
+  accum_steps: int = 1
+  # Decay of the exponential moving average of the parameters; 0: none.
+  ema_decay: float = 0.0
+  log_every: int = 50
+  # Steps between evaluations; 0: only after the last step.
+  eval_every: int = 0
+  # Global batch of the evaluations; 0: `batch_size`.
+  eval_batch_size: int = 0
+  model: ModelSection = ModelSection()
+  data: DataSection = DataSection()
+  optimizer: OptimizerSection = OptimizerSection()
+  schedule: ScheduleSection = ScheduleSection()
+  loss: LossSection = LossSection()
+  mixup: MixupSection = MixupSection()
+  mesh: MeshSection = MeshSection()
+  checkpoint: CheckpointSection = CheckpointSection()
+  init: InitSection = InitSection()
+  profile: ProfileSection = ProfileSection()
