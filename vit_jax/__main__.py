@@ -1,0 +1,128 @@
+"""The command line: `vit_jax train | eval | predict | config`.
+
+Nothing heavy is imported before a command runs, so help answers at once.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+
+from vit_jax.errors import UserError
+
+# Libraries that would write to the user's screen. Set before they are imported;
+# who wants their messages sets the variables otherwise.
+_QUIET = {'TF_CPP_MIN_LOG_LEVEL': '3', 'GRPC_VERBOSITY': 'ERROR',
+          'GLOG_minloglevel': '2', 'TF_ENABLE_ONEDNN_OPTS': '0'}
+
+_OVERRIDES = ('Every setting can be changed with --config.<key>=<value>; '
+              '`vit_jax config --config=FILE` prints them all.')
+
+
+def _train(parser):
+  parser.add_argument('--config', required=True, metavar='FILE[:ARG]')
+  parser.add_argument('--workdir', required=True, metavar='DIR',
+                      help='checkpoints, metrics and settings; resumes if there')
+  parser.add_argument('--coordinator_address', default='', metavar='HOST:PORT',
+                      help='of process 0, for a run of several processes')
+  parser.add_argument('--num_processes', type=int, default=0)
+  parser.add_argument('--process_id', type=int, default=-1)
+  parser.add_argument('--multihost', action='store_true',
+                      help='find the other processes through the cluster')
+
+
+def _eval(parser):
+  parser.add_argument('--workdir', required=True, metavar='DIR')
+  parser.add_argument('--split', default='', metavar='SPLIT',
+                      help="TFDS slicing syntax; default: the config's test split")
+  parser.add_argument('--step', type=int, default=0,
+                      help='checkpoint; default: the best kept one, else the newest')
+  parser.add_argument('--json', action='store_true', help='print one JSON object')
+
+
+def _predict(parser):
+  parser.add_argument('--workdir', required=True, metavar='DIR')
+  parser.add_argument('--step', type=int, default=0,
+                      help='checkpoint; default: the best kept one, else the newest')
+  parser.add_argument('--top_k', type=int, default=5)
+  parser.add_argument('--json', action='store_true', help='one JSON object a line')
+  parser.add_argument('images', nargs='+', metavar='IMAGE')
+
+
+def _config(parser):
+  parser.add_argument('--config', required=True, metavar='FILE[:ARG]')
+  parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+# Command -> (one line, flags, example).
+COMMANDS = {
+    'train': ('train or fine-tune, resuming where the work directory stands',
+              _train, 'vit_jax train --config=configs/digits.py --workdir=/tmp/digits'
+              ' --config.batch_size=64'),
+    'eval': ('evaluate a trained run on a split', _eval,
+             "vit_jax eval --workdir=/tmp/digits --split='test[:50%]'"),
+    'predict': ('classify image files with a trained run', _predict,
+                'vit_jax predict --workdir=/tmp/digits image.png --json'),
+    'config': ('print the complete settings of a run, start nothing', _config,
+               'vit_jax config --config=configs/digits.py --config.seed=1'),
+}
+
+
+def make_parser():
+  parser = argparse.ArgumentParser(
+      prog='vit_jax', allow_abbrev=False,
+      description='Vision Transformers in JAX/Flax, from a laptop to a TPU pod.')
+  commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+  for name, (summary, add_flags, example) in COMMANDS.items():
+    command = commands.add_parser(
+        name, help=summary, description=f'{summary.capitalize()}.', allow_abbrev=False,
+        epilog=f'Example: {example.replace("%", "%%")}. {_OVERRIDES}')
+    add_flags(command)
+  return parser
+
+
+def split_overrides(argv) -> tuple[list, list]:
+  """(`--config.*` words, all others)."""
+  overrides, rest = [], []
+  words = iter(argv)
+  for word in words:
+    if word.startswith(('--config.', '-config.')):
+      overrides.append(word)
+      if '=' not in word:
+        overrides += [value] if (value := next(words, None)) is not None else []
+    else:
+      rest.append(word)
+  return overrides, rest
+
+
+def main(argv=None) -> int:
+  """Runs a command; returns the exit status. User errors have no traceback."""
+  for name, value in _QUIET.items():
+    os.environ.setdefault(name, value)
+  overrides, rest = split_overrides(sys.argv[1:] if argv is None else argv)
+  parser = make_parser()
+  args, unknown = parser.parse_known_args(rest)
+  if unknown:
+    parser.error(_unknown(unknown[0], args.command))
+  from vit_jax import commands
+  try:
+    getattr(commands, f'run_{args.command}')(args, overrides)
+  except UserError as e:
+    print(f'vit_jax {args.command}: error: {e}', file=sys.stderr)
+    return 1
+  return 0
+
+
+def _unknown(word, command):
+  if not word.startswith('-'):
+    return f'unexpected argument {word!r}; see vit_jax {command} --help'
+  probe = argparse.ArgumentParser(add_help=False)
+  COMMANDS[command][1](probe)
+  flags = [flag for action in probe._actions for flag in action.option_strings]
+  near = difflib.get_close_matches(word.split('=')[0], flags, n=1)
+  hint = f'; did you mean {near[0]}?' if near else ''
+  return f'unknown flag {word.split("=")[0]} of vit_jax {command}{hint}'
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,69 @@
+"""What each command of the command line does, given its parsed flags."""
+
+import json
+import logging
+
+from absl import logging as absl_logging
+
+from vit_jax import config as config_lib
+from vit_jax import workdir as workdir_lib
+
+
+def run_train(args, overrides):
+  config = config_lib.load(args.config, overrides)
+  _quiet_logs()
+  from vit_jax.parallel import hosts
+  hosts.initialize(hosts.ProcessGroup(
+      args.coordinator_address, args.num_processes, args.process_id, args.multihost))
+  from vit_jax.train import train as run
+  run(config, args.workdir)
+
+
+def run_eval(args, overrides):
+  run = _trained_run(args, overrides)
+  split = args.split or run.config.data.test_split or run.config.data.val_split
+  measured = run.evaluate(split)
+  if args.json:
+    print(json.dumps({'step': run.step, 'split': split, **measured}))
+  else:
+    values = '  '.join(f'{name} {value:.4f}' for name, value in measured.items())
+    print(f'step {run.step}  {run.config.data.name}[{split}]  {values}')
+
+
+def run_predict(args, overrides):
+  run = _trained_run(args, overrides, one_device=True)
+  names = run.dataset.class_names
+  for path, probabilities in zip(args.images, run.predict(args.images), strict=True):
+    top = probabilities.argsort()[::-1][:args.top_k]
+    if args.json:
+      print(json.dumps({'image': path, 'classes': [
+          {'class': int(i), 'name': names[i], 'probability': float(probabilities[i])}
+          for i in top]}))
+    else:
+      print(path)
+      for i in top:
+        print(f'  {probabilities[i]:7.2%}  {names[i]}')
+
+
+def run_config(args, overrides):
+  resolved = config_lib.load(args.config, overrides)
+  values = config_lib.to_dict(resolved)
+  print(json.dumps(values, indent=2) if args.json
+        else config_lib.to_config_dict(resolved), end='\n' if args.json else '')
+
+
+def _trained_run(args, overrides, one_device=False):
+  config = config_lib.check(config_lib.apply_overrides(
+      workdir_lib.read_config(args.workdir), overrides))
+  _quiet_logs()
+  import jax
+
+  from vit_jax.inference import TrainedRun
+  devices = jax.devices()[:1] if one_device else None
+  return TrainedRun(args.workdir, config, args.step, devices)
+
+
+def _quiet_logs():
+  # Orbax, TFDS and CLU log every step they take through absl at INFO and WARNING.
+  absl_logging.set_verbosity(absl_logging.ERROR)
+  logging.getLogger('jax').setLevel(logging.ERROR)

@@ -1,0 +1,111 @@
+"""From a configuration to what gets compiled: model, optimizer, mesh, state.
+
+Training, evaluation, prediction, planning and benchmarks build the same job, so
+that they speak of the same program.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vit_jax import classification, losses, optimizers, schedules
+from vit_jax import state as state_lib
+from vit_jax import step as step_lib
+from vit_jax.models import layout, variants
+from vit_jax.parallel import mesh as mesh_lib
+from vit_jax.parallel import rules
+from vit_jax.sections import Config
+from vit_jax.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """Everything static about a run; no array has been made yet."""
+  config: Config
+  mesh: jax.sharding.Mesh
+  num_classes: int
+  total_steps: int
+  model: Any
+  schedule: Callable
+  optimizer: optax.GradientTransformation
+  # TrainState of ShapeDtypeStructs that carry their shardings.
+  abstract_state: TrainState
+
+
+def build(config: Config, mesh, num_classes: int, total_steps: int) -> Job:
+  """Builds the job; costs a trace of the initialisation, no computation."""
+  platform = mesh.devices.flat[0].platform
+  model = variants.from_section(config.model, num_classes, platform)
+  schedule = schedules.learning_rate(
+      config.schedule, config.optimizer.learning_rate, total_steps)
+  optimizer = optimizers.create(config.optimizer, schedule)
+  init = _init_function(config, model, optimizer)
+  shapes = jax.eval_shape(init, 0)
+  shardings = rules.state_shardings(shapes, mesh)
+  abstract = jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      shapes, shardings)
+  return Job(config, mesh, num_classes, total_steps, model, schedule, optimizer,
+             abstract)
+
+
+def _init_function(config, model, optimizer):
+  def init(seed):
+    params = layout.init(model, jax.random.key(seed), config.data.image_size)
+    return state_lib.create(params, optimizer, ema=config.ema_decay > 0)
+  return init
+
+
+def shardings(job: Job):
+  return jax.tree.map(lambda x: x.sharding, job.abstract_state)
+
+
+def init_state(job: Job) -> TrainState:
+  """The first state; every device computes only what it will hold."""
+  init = _init_function(job.config, job.model, job.optimizer)
+  return jax.jit(init, out_shardings=shardings(job))(job.config.seed)
+
+
+def abstract_batch(job: Job, batch_size: int, stored_shape, *, mask=False) -> dict:
+  """Shapes and shardings of a global batch as the input pipeline yields it."""
+  sharding = mesh_lib.over_batch(job.mesh)
+  def array(shape, dtype):
+    return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
+  batch = {'image': array(stored_shape, jnp.uint8), 'label': array((), jnp.int32)}
+  return {**batch, 'mask': array((), jnp.bool_)} if mask else batch
+
+
+def lower_train_step(job: Job, remaining, stored_shape):
+  """The lowered train step: `.compile()(state, batch, seed) -> (state, metrics)`.
+
+  Args:
+    job: the job.
+    remaining: preprocessing left to the accelerator, see `data.open_input`.
+    stored_shape: (h, w, 3) of the uint8 images that arrive.
+  """
+  config = job.config
+  step = step_lib.make_train_step(
+      job.optimizer,
+      classification.make_prepare(config, remaining, job.num_classes),
+      classification.make_objective(job.model, losses.create(config.loss)),
+      accum_steps=config.accum_steps, ema_decay=config.ema_decay)
+  jitted = jax.jit(
+      step, donate_argnums=0,
+      out_shardings=(shardings(job), mesh_lib.replicated(job.mesh)))
+  seed = jax.ShapeDtypeStruct((), jnp.uint32)
+  batch = abstract_batch(job, config.batch_size, stored_shape)
+  return jitted.lower(job.abstract_state, batch, seed)
+
+
+def lower_eval_step(job: Job, remaining, stored_shape, batch_size: int):
+  """The lowered evaluation step: `.compile()(params, batch) -> sums`."""
+  step = classification.make_eval_step(
+      job.model, job.config, remaining, job.num_classes)
+  jitted = jax.jit(step, out_shardings=mesh_lib.replicated(job.mesh))
+  return jitted.lower(
+      job.abstract_state.eval_params,
+      abstract_batch(job, batch_size, stored_shape, mask=True))

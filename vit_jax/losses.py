@@ -1,0 +1,60 @@
+"""Classification losses; targets are (B, C) weights of the classes."""
+
+import difflib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vit_jax import errors, sections
+
+
+def softmax_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """-sum_C(targets * log softmax(logits)); (B, C), (B, C) -> (B,)."""
+  return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+
+
+def sigmoid_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Binary cross-entropy of each class, summed; (B, C), (B, C) -> (B,).
+
+  The sum, not the mean, over classes: the gradient of a logit then does not
+  depend on the number of classes (https://arxiv.org/abs/2006.07159).
+  """
+  every_class = optax.sigmoid_binary_cross_entropy(
+    logits.astype(jnp.float32), targets)
+  return every_class.sum(-1)
+
+
+LOSSES = {'softmax': softmax_cross_entropy, 'sigmoid': sigmoid_cross_entropy}
+
+
+def targets(
+  labels: jax.Array, num_classes: int, smoothing: float = 0.0
+) -> jax.Array:
+  """(B,) integers -> (B, C) float32: (1 - smoothing) * one_hot + smoothing / C.
+
+  Label smoothing as in https://arxiv.org/abs/1512.00567 section 7. The same
+  targets serve the sigmoid loss, where a wrong class thus has smoothing / C
+  (https://arxiv.org/abs/2110.00476), not the smoothing / 2 of a two-way choice,
+  which would add up to much more than the right class has.
+  A label outside [0, C) has an all-zero one-hot row.
+  """
+  one_hot = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
+  return optax.smooth_labels(one_hot, smoothing) if smoothing else one_hot
+
+
+def create(
+  section: sections.LossSection,
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  """The loss `logits, targets -> (B,)` that the section names."""
+  if section.name not in LOSSES:
+    nearest, = difflib.get_close_matches(section.name, LOSSES, n=1, cutoff=0.0)
+    raise errors.UserError(
+      f'loss.name is {section.name!r}, which is none of {", ".join(LOSSES)}; '
+      f'the nearest is {nearest!r}.')
+  if not 0.0 <= section.label_smoothing < 1.0:
+    raise errors.UserError(
+      f'loss.label_smoothing is {section.label_smoothing}; it must be at least '
+      '0 and less than 1.')
+  return LOSSES[section.name]

@@ -1,0 +1,29 @@
+"""From encoded tokens to the vector that is classified."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vit_jax.models import blocks
+
+
+class AttentionPooling(nn.Module):
+  """A learned probe attends to the tokens, then one residual MLP: (B, L, D) -> (B, D).
+
+  The "MAP" head of https://arxiv.org/abs/2106.04560, after Set Transformers. Returns
+  (vector, weights); never drops anything.
+  """
+  config: blocks.BlockConfig
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    config = self.config
+    B, _, D = tokens.shape
+    probe = self.param(
+        'probe', nn.initializers.xavier_uniform(), (1, 1, D), config.param_dtype)
+    probe = jnp.broadcast_to(probe.astype(tokens.dtype), (B, 1, D))
+    x, weights = blocks.Attention(config, name='MultiHeadDotProductAttention_0')(
+        probe, tokens)
+    y = config.layer_norm('LayerNorm_0')(x)
+    x = x + blocks.Mlp(config, name='MlpBlock_0')(y)
+    return x[:, 0], weights

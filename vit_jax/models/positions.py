@@ -1,0 +1,58 @@
+"""Position embeddings of a grid of patches."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+
+def sincos2d(h: int, w: int, width: int, temperature: float = 10_000.0) -> np.ndarray:
+  """Fixed embedding of an h x w grid, row by row: (h * w, width), float32.
+
+  One quarter of the width each for sin and cos of the column, then of the row, at
+  frequencies from 1 down to 1 / temperature: the MoCo v3 form of the encoding of
+  https://arxiv.org/abs/1706.03762, as in https://arxiv.org/abs/2205.01580.
+  """
+  if width % 4:
+    raise ValueError(
+        f'position_embedding sincos2d with width {width}: expected a width divisible '
+        'by 4 (sin and cos of rows and columns). Change the width, or use '
+        "position_embedding 'learned'.")
+  quarter = width // 4
+  # A single frequency (width 4) is 1; the general formula would divide by zero.
+  omega = temperature ** -(np.arange(quarter) / max(quarter - 1, 1))
+  rows, columns = np.mgrid[:h, :w]
+  x = np.outer(columns.ravel(), omega)  # (h * w, D / 4)
+  y = np.outer(rows.ravel(), omega)
+  return np.concatenate(
+      [np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1).astype(np.float32)
+
+
+class Positions(nn.Module):
+  """The embedding (1, [1 +] h * w, D) to add to the class token and the patches.
+
+  The class token, if any, comes first. Its learned entry is part of the same array,
+  as in the published files; in the fixed form its entry is zero.
+  """
+  kind: str
+  class_entry: bool
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, h: int, w: int, width: int) -> jax.Array:
+    if self.kind == 'sincos2d':
+      table = np.pad(sincos2d(h, w, width), ((int(self.class_entry), 0), (0, 0)))
+      return jnp.asarray(table)[None]
+    shape = (1, h * w + int(self.class_entry), width)
+    if self.has_variable('params', 'pos_embedding'):
+      given = self.get_variable('params', 'pos_embedding').shape
+      if tuple(given) != shape:
+        raise ValueError(
+            f'pos_embedding has shape {tuple(given)}, but images of {h} x {w} patches '
+            f'need {shape}: the parameters belong to another image size, patch size '
+            'or pooling. Resize the embedding when loading them, or give images of '
+            'the size they were made for.')
+    return self.param(
+        'pos_embedding', nn.initializers.normal(0.02), shape, self.param_dtype)

@@ -1,0 +1,82 @@
+"""What a run is about to do, with its arithmetic, and what it has done."""
+
+import math
+
+import jax
+import numpy as np
+
+from vit_jax.models import flops
+from vit_jax.parallel import rules
+
+
+def describe(job, data_input, workdir, start: int) -> str:
+  """The page that `train` prints before it starts."""
+  config, mesh = job.config, job.mesh
+  devices = mesh.devices.flat
+  steps_per_epoch = data_input.num_examples / config.batch_size
+  epochs = job.total_steps / steps_per_epoch
+  per_device = config.batch_size // mesh.size
+  state = job.abstract_state
+  param_bytes = _bytes(state.params)
+  opt_bytes = _bytes(state.opt_state)
+  count = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
+  per_image = flops.forward_flops(job.model, config.data.image_size)
+  h, w = config.data.image_size
+  accum = (f', in {config.accum_steps} accumulation steps'
+           if config.accum_steps > 1 else '')
+  rows = [
+      ('devices', f'{mesh.size} x {devices[0].device_kind} on '
+       f'{jax.process_count()} process(es); mesh data={mesh.shape["data"]} x '
+       f'fsdp={mesh.shape["fsdp"]}'),
+      ('batch', f'{config.batch_size} = {mesh.size} devices x {per_device} '
+       f'images{accum}'),
+      ('data', f'{data_input.name}[{data_input.split}]: '
+       f'{data_input.num_examples:,} examples, {data_input.num_classes} classes, '
+       f'{data_input.mode} as {_by(data_input.stored_shape)}, model input {h}x{w}'),
+      ('length', f'{job.total_steps:,} steps = {epochs:,.1f} epochs of '
+       f'{steps_per_epoch:,.1f} steps'),
+      ('model', f'{config.model.variant or "custom"}: {count:,} parameters, '
+       f'{_si(per_image)}FLOPs per image forward, {_si(3 * per_image)}FLOPs per '
+       f'image of training'),
+      ('compute', f'{np.dtype(job.model.dtype)} with {np.dtype(job.model.param_dtype)} '
+       'parameters'),
+      ('state', f'{_si(param_bytes)}B parameters, {_si(opt_bytes)}B optimizer '
+       f'state per device'),
+      ('workdir', f'{workdir}' + (f', resuming at step {start}' if start else '')),
+  ]
+  return '\n'.join(f'{name:>8}  {text}' for name, text in rows)
+
+
+def summary(job, workdir, store, measured: dict, time_taken: str) -> str:
+  """The page that `train` prints when it is done."""
+  best = store.best()
+  lines = ['', f'Finished {job.total_steps:,} steps in {time_taken}.']
+  if measured:
+    lines.append(f'  result      {values(measured)}')
+  lines.append(f'  checkpoint  {store.path(store.latest())}')
+  if job.config.checkpoint.best_metric and best is not None:
+    lines.append(f'  best        {store.path(best)} by '
+                 f'{job.config.checkpoint.best_metric}')
+  lines += [
+      f'  metrics     {workdir}/metrics.jsonl; tensorboard --logdir={workdir}',
+      f'  next        vit_jax predict --workdir={workdir} IMAGE...']
+  return '\n'.join(lines)
+
+
+def values(measured: dict) -> str:
+  return '  '.join(f'{name} {value:.4f}' for name, value in measured.items())
+
+
+def _bytes(tree):
+  return rules.bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))
+
+
+def _by(shape):
+  return 'x'.join(str(n) for n in shape) + ' uint8'
+
+
+def _si(number):
+  for power, prefix in ((12, 'T'), (9, 'G'), (6, 'M'), (3, 'k')):
+    if number >= 10**power:
+      return f'{number / 10**power:.3g} {prefix}'
+  return f'{number:.3g} '

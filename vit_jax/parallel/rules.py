@@ -1,0 +1,125 @@
+"""How every array of the training state is laid out over the mesh.
+
+Two tables: a parameter's path gives its logical dims, a logical dim gives its
+mesh axis. Every parameter matches exactly one row.
+"""
+
+import math
+import re
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vit_jax.errors import UserError
+
+# Pattern of the parameter path (full match) -> logical dims, in array order.
+# Blocks stacked for a scan have a leading 'layers' dim, added by the code below.
+# `vector` marks small arrays that every device holds whole.
+LOGICAL_DIMS = (
+    (r'embedding/kernel', ('patch_height', 'patch_width', 'channels', 'width')),
+    (r'embedding/bias', ('vector',)),
+    (r'cls|register_tokens|MAPHead_0/probe', ('one', 'tokens', 'vector')),
+    (r'Transformer/posembed_input/pos_embedding', ('one', 'tokens', 'width')),
+    (r'.*LayerNorm_\d/(scale|bias)', ('vector',)),
+    (r'Transformer/encoder_norm/(scale|bias)', ('vector',)),
+    (r'.*MultiHeadDotProductAttention_0/(query|key|value)/kernel',
+     ('width', 'heads', 'head_size')),
+    (r'.*MultiHeadDotProductAttention_0/(query|key|value)/bias',
+     ('vector', 'head_size')),
+    (r'.*MultiHeadDotProductAttention_0/out/kernel',
+     ('heads', 'head_size', 'width')),
+    (r'.*MultiHeadDotProductAttention_0/out/bias', ('vector',)),
+    (r'.*MlpBlock_0/Dense_0/kernel', ('width', 'mlp')),
+    (r'.*MlpBlock_0/Dense_1/kernel', ('mlp', 'width')),
+    (r'.*MlpBlock_0/Dense_\d/bias', ('vector',)),
+    (r'pre_logits/kernel', ('width', 'representation')),
+    (r'pre_logits/bias', ('vector',)),
+    (r'head/kernel', ('width_or_representation', 'classes')),
+    (r'head/bias', ('vector',)),
+)
+
+# Logical dim -> mesh axis; None: not divided.
+MESH_AXES = {
+    'layers': None, 'one': None, 'tokens': None, 'channels': None,
+    'patch_height': None, 'patch_width': None, 'vector': None,
+    'width': 'fsdp', 'width_or_representation': 'fsdp', 'heads': None,
+    'head_size': None, 'mlp': None, 'representation': None, 'classes': None,
+}
+
+_STACKED = re.compile(r'Transformer/encoderblock/.*')
+
+
+def path_name(path) -> str:
+  """'a/b/c' from a pytree path."""
+  def part(key):
+    for name in ('key', 'name', 'idx'):
+      if hasattr(key, name):
+        return str(getattr(key, name))
+    return str(key)
+  return '/'.join(part(key) for key in path)
+
+
+def logical_dims(name: str, ndim: int) -> tuple[str, ...]:
+  """Logical dims of one parameter; a path without exactly one row is an error."""
+  rows = [dims for pattern, dims in LOGICAL_DIMS if re.fullmatch(pattern, name)]
+  if len(rows) != 1:
+    raise ValueError(
+        f'Parameter {name!r} matches {len(rows)} rows of LOGICAL_DIMS in '
+        f'{__file__}; it must match exactly one.')
+  dims = ('layers', *rows[0]) if _STACKED.fullmatch(name) else rows[0]
+  if len(dims) != ndim:
+    raise ValueError(f'Parameter {name!r} has {ndim} dims, its row names {dims}.')
+  return dims
+
+
+def partition_spec(name: str, shape: tuple, mesh) -> PartitionSpec:
+  axes = []
+  for dim, size in zip(logical_dims(name, len(shape)), shape, strict=True):
+    axis = MESH_AXES[dim]
+    if axis and size % mesh.shape[axis]:
+      raise UserError(
+          f'Parameter {name} of shape {shape} cannot be divided: {dim} {size} over '
+          f'mesh axis {axis} of {mesh.shape[axis]}. Choose config.mesh.{axis} '
+          f'among the divisors of {size}.')
+    # An axis of one device divides nothing; leaving it out keeps specs simple.
+    axes.append(axis if axis and mesh.shape[axis] > 1 else None)
+  while axes and axes[-1] is None:
+    axes.pop()
+  return PartitionSpec(*axes)
+
+
+def param_shardings(params, mesh):
+  """A `NamedSharding` for every leaf of a (possibly abstract) parameter tree."""
+  return jax.tree_util.tree_map_with_path(
+      lambda path, x: NamedSharding(
+          mesh, partition_spec(path_name(path), x.shape, mesh)), params)
+
+
+def state_shardings(state, mesh):
+  """Shardings of a whole (abstract) training state.
+
+  Optimizer state and EMA hold copies of the parameter tree somewhere below
+  other containers, so a leaf whose path ends in a parameter's path and whose
+  shape is that parameter's is laid out like it. All other leaves (counters,
+  Adafactor's factored moments) are replicated: they are small.
+  """
+  params = {path_name(path): x.shape for path, x
+            in jax.tree_util.tree_leaves_with_path(state.params)}
+
+  def sharding(path, x):
+    parts = path_name(path).split('/')
+    for i in range(len(parts)):
+      name = '/'.join(parts[i:])
+      if params.get(name) == x.shape:
+        return NamedSharding(mesh, partition_spec(name, x.shape, mesh))
+    return NamedSharding(mesh, PartitionSpec())
+
+  return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def bytes_per_device(tree, shardings) -> int:
+  """Bytes that one device holds of an abstract tree laid out by `shardings`."""
+  sizes = jax.tree.map(
+      lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize,
+      tree, shardings)
+  return sum(jax.tree.leaves(sizes))

@@ -1,0 +1,103 @@
+"""What a person sees during a run: one live line, or plain lines in a log."""
+
+import sys
+import time
+
+
+class Progress:
+  """Progress of a run of `total_steps` steps.
+
+  On a terminal one line is rewritten in place; elsewhere every log interval
+  gives one plain line. A silent one is for all processes but the first.
+  """
+
+  # Seconds between two refreshes of the live line.
+  _REFRESH = 0.25
+
+  def __init__(self, total_steps, batch_size, *, silent=False, stream=None):
+    self._stream = stream or sys.stdout
+    self._silent = silent
+    self._live = not silent and self._stream.isatty()
+    self._total = total_steps
+    self._batch_size = batch_size
+    self._text = ''
+    self._drawn_at = 0.0
+    self._rate = Rate()
+
+  def say(self, text: str):
+    """A line that stays."""
+    if self._silent:
+      return
+    self._erase()
+    print(text, file=self._stream, flush=True)
+
+  def pause(self):
+    """Until `resume`, time does not count as training time."""
+    self._rate.pause()
+
+  def resume(self):
+    self._rate.resume()
+
+  def step(self, step: int):
+    self._rate.step()
+    if self._live and time.monotonic() - self._drawn_at > self._REFRESH:
+      self._draw(step)
+
+  def log(self, step: int, values: dict) -> float:
+    """Shows the averages of a log interval; returns its images per second."""
+    images_per_second = self._rate.restart() * self._batch_size
+    left = (self._total - step) * self._batch_size / max(images_per_second, 1e-9)
+    self._text = (
+        f'{images_per_second:,.0f} images/s  loss {values["loss"]:.4f}  '
+        f'accuracy {values["accuracy"]:.4f}  {duration(left)} left')
+    if self._live:
+      self._draw(step)
+    else:
+      self.say(self._line(step))
+    return images_per_second
+
+  def _line(self, step):
+    width = len(str(self._total))
+    return f'step {step:{width}}/{self._total}  {self._text}'
+
+  def _draw(self, step):
+    self._drawn_at = time.monotonic()
+    # '\x1b[K' clears what a longer line before has left.
+    print('\r' + self._line(step) + '\x1b[K', end='', file=self._stream, flush=True)
+
+  def _erase(self):
+    if self._live:
+      print('\r\x1b[K', end='', file=self._stream)
+
+
+class Rate:
+  """Steps per second, not counting pauses."""
+
+  def __init__(self):
+    self._steps = 0
+    self._seconds = 0.0
+    self._since = time.monotonic()
+
+  def step(self):
+    self._steps += 1
+
+  def pause(self):
+    self._seconds += time.monotonic() - self._since
+
+  def resume(self):
+    self._since = time.monotonic()
+
+  def restart(self) -> float:
+    """The rate since the last restart, which begins a new interval."""
+    now = time.monotonic()
+    seconds = self._seconds + now - self._since
+    rate = self._steps / max(seconds, 1e-9)
+    self._steps, self._seconds, self._since = 0, 0.0, now
+    return rate
+
+
+def duration(seconds: float) -> str:
+  """'0:05', '12:34' or '1:02:03'."""
+  minutes, seconds = divmod(int(seconds + 0.5), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f'{hours}:{minutes:02}:{seconds:02}' if hours else f'{minutes}:{seconds:02}'

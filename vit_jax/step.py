@@ -1,0 +1,68 @@
+"""The one training step: gradients (with accumulation), then the update.
+
+`train`, planning, benchmarks and tests all use this function.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vit_jax.state import TrainState
+
+
+def make_train_step(optimizer, prepare, objective, *, accum_steps=1, ema_decay=0.0):
+  """The function that `jax.jit` compiles once per run.
+
+  Args:
+    optimizer: an `optax.GradientTransformation`, learning rate included.
+    prepare: `(batch, key) -> examples`; what needs the whole batch at once, such
+      as MixUp, or must not depend on accumulation, such as augmentation.
+    objective: `(params, examples, key) -> (loss, metrics)`, both averages over
+      the examples it is given.
+    accum_steps: into how many parts the batch is split for the gradients.
+    ema_decay: decay of the moving average, if the state has one.
+
+  Returns:
+    `step(state, batch, seed) -> (state, metrics)`. `metrics` has `loss`,
+    `grad_norm` (before clipping) and whatever the objective adds.
+  """
+  def step(state: TrainState, batch, seed):
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    prepare_key, model_key = jax.random.split(key)
+    examples = prepare(batch, prepare_key)
+    loss, metrics, grads = accumulate(
+        objective, state.params, examples, model_key, accum_steps)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema is not None:
+      ema = optax.incremental_update(params, ema, 1 - ema_decay)
+    metrics = {'loss': loss, 'grad_norm': optax.global_norm(grads), **metrics}
+    return TrainState(state.step + 1, params, opt_state, ema), metrics
+  return step
+
+
+def accumulate(objective, params, examples, key, accum_steps):
+  """Loss, metrics and gradients averaged over `accum_steps` micro-batches."""
+  grad_fn = jax.value_and_grad(objective, has_aux=True)
+  if accum_steps == 1:
+    (loss, metrics), grads = grad_fn(params, examples, key)
+    return loss, metrics, grads
+
+  def split(x):
+    # (B, ...) -> (accum_steps, B / accum_steps, ...). Taking every
+    # accum_steps-th example lets each device split the rows it holds.
+    return x.reshape(-1, accum_steps, *x.shape[1:]).swapaxes(0, 1)
+
+  def body(total, part):
+    index, examples = part
+    out = grad_fn(params, examples, jax.random.fold_in(key, index))
+    return jax.tree.map(jnp.add, total, out), None
+
+  parts = (jnp.arange(accum_steps), jax.tree.map(split, examples))
+  first = jax.tree.map(lambda x: x[0], parts[1])
+  shapes = jax.eval_shape(grad_fn, params, first, key)
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  total, _ = jax.lax.scan(body, zeros, parts)
+  (loss, metrics), grads = jax.tree.map(lambda x: x / accum_steps, total)
+  return loss, metrics, grads

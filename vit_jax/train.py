@@ -1,0 +1,223 @@
+"""The only training loop.
+
+One turn: save if due, take the next batch, step, log if due, evaluate if due.
+The batch comes after the save, so a checkpoint's step is its data position.
+"""
+
+import time
+from concurrent import futures
+
+import jax
+import numpy as np
+
+from vit_jax import config as config_lib
+from vit_jax import job as job_lib
+from vit_jax import metrics as metrics_lib
+from vit_jax import overview
+from vit_jax import workdir as workdir_lib
+from vit_jax.checkpoints import initial
+from vit_jax.checkpoints.store import Store
+from vit_jax.data import open_input
+from vit_jax.evaluate import Evaluator
+from vit_jax.parallel import batches as batches_lib
+from vit_jax.parallel import hosts
+from vit_jax.parallel import mesh as mesh_lib
+from vit_jax.progress import Progress, duration
+from vit_jax.sections import Config
+from vit_jax.stopping import StopRequest
+
+
+def train(config, workdir: str) -> dict:
+  """Trains until `total_steps`, from the newest checkpoint in `workdir` if any.
+
+  Args:
+    config: a `Config`, or a `ConfigDict` or dict with the same keys.
+    workdir: where checkpoints, metrics and settings go.
+
+  Returns:
+    The measurements of the last evaluation, such as 'test/accuracy'; those of
+    the run's end if it was already finished.
+
+  Raises:
+    UserError: for anything that the caller can mend.
+  """
+  if not isinstance(config, Config):
+    config = config_lib.from_dict(dict(getattr(config, 'to_dict', lambda: config)()))
+  config = config_lib.check(config)
+  mesh = mesh_lib.create(config.mesh)
+  mesh_lib.check_batch(mesh, config.batch_size, config.accum_steps)
+  with StopRequest() as stop, futures.ThreadPoolExecutor(1) as background:
+    return _Run(config, workdir, mesh, stop, background).run()
+
+
+class _Run:
+  """The loop's state that is not part of a checkpoint."""
+
+  def __init__(self, config, workdir, mesh, stop, background):
+    self.config, self.mesh, self.stop = config, mesh, stop
+    self.main = hosts.is_main()
+    self.input = open_input(config.data, config.data.train_split, train=True)
+    # Reading data and compiling the step take turns on different resources.
+    self.loading = background.submit(self.input.load)
+    self.total_steps = config.total_steps or max(1, round(
+        config.total_epochs * self.input.num_examples / config.batch_size))
+    self.job = job_lib.build(
+        config, mesh, self.input.num_classes, self.total_steps)
+    self.evaluators = self._open_evaluators()
+    if self.main:
+      self.workdir = workdir_lib.claim(workdir, config)
+      workdir_lib.write_dataset(self.workdir, workdir_lib.DatasetFacts(
+          config.data.name, self.input.num_classes, tuple(self.input.class_names)))
+    hosts.barrier('workdir')
+    self.workdir = workdir
+    # The newest evaluation and its step.
+    self.measured, self.measured_at = {}, -1
+
+  def _open_evaluators(self):
+    data = self.config.data
+    splits = {'val': data.val_split, 'test': data.test_split}
+    return {name: Evaluator(self.job, open_input(data, split, train=False))
+            for name, split in splits.items() if split}
+
+  def run(self):
+    store = Store(self.workdir, self.config.checkpoint)
+    try:
+      start = store.latest() or 0
+      if start >= self.total_steps:
+        return self._already_finished(store, start)
+      if self.main:
+        print(overview.describe(self.job, self.input, self.workdir, start))
+      writer = metrics_lib.Writer(self.workdir, start) if self.main else None
+      try:
+        return self._train(store, writer, start)
+      finally:
+        store.wait()
+        if writer:
+          writer.close()
+    finally:
+      store.close()
+
+  def _already_finished(self, store, step):
+    values = {k: v for row in metrics_lib.read(self.workdir)
+              for k, v in row.items() if k != 'step'}
+    if self.main:
+      print(f'{self.workdir} is finished: {step} of {self.total_steps} steps are '
+            f'done and in {store.path(step)}. Nothing to do; raise '
+            'config.total_steps to go on, or give a new --workdir.')
+    return {k: v for k, v in values.items() if not k.startswith('train/')}
+
+  def _first_state(self, store, start):
+    if start:
+      return store.restore(start, self.job.abstract_state)
+    state = job_lib.init_state(self.job)
+    if self.config.init.checkpoint:
+      state = initial.load_params(state, self.config.init.checkpoint, self.job)
+    return state
+
+  def _train(self, store, writer, start):
+    config = self.config
+    began = time.monotonic()
+    train_step = job_lib.lower_train_step(
+        self.job, self.input.remaining, self.input.stored_shape).compile()
+    state = self._first_state(store, start)
+    self.loading.result()
+    progress = Progress(self.total_steps, config.batch_size, silent=not self.main)
+    batches = self._batches(start)
+    seed = np.uint32(config.seed)
+    window = metrics_lib.Window()
+    profiler = _Profiler(config.profile, self.workdir, start)
+    step = start
+    while True:
+      stopping = self._should_stop(store, step)
+      last = step == self.total_steps
+      if step > start and (step % config.checkpoint.every == 0 or last or stopping):
+        window.fetch()
+        progress.pause()
+        fresh = self.measured if self.measured_at == step else None
+        store.save(state, config, metrics=fresh)
+        progress.resume()
+      if last or stopping:
+        break
+      profiler.before(step)
+      batch = next(batches)
+      state, measured = train_step(state, batch, seed)
+      step += 1
+      profiler.after(step, measured)
+      window.add(step, measured)
+      progress.step(step)
+      last = step == self.total_steps
+      if step % config.log_every == 0 or last:
+        self._log(step, window, writer, progress)
+      if last or (config.eval_every and step % config.eval_every == 0):
+        window.fetch()
+        self._evaluate(step, state, writer, progress)
+    store.wait()
+    self._conclude(step, stopping, store, progress, time.monotonic() - began)
+    return self.measured
+
+  def _batches(self, start):
+    sharding = mesh_lib.over_batch(self.mesh)
+    size = self.config.batch_size
+    rows = batches_lib.rows_of_process(sharding, size)
+    for local in self.input.train_batches(self.config.seed, size, rows, start):
+      yield batches_lib.to_global(local, rows, sharding, size)
+
+  def _should_stop(self, store, step):
+    if jax.process_count() > 1:
+      return store.reached_preemption(step)
+    return bool(self.stop.name)
+
+  def _log(self, step, window, writer, progress):
+    values = window.mean()
+    rate = progress.log(step, values)
+    if writer:
+      writer.write(step, {
+          **{f'train/{name}': value for name, value in values.items()},
+          'train/learning_rate': float(self.job.schedule(step - 1)),
+          'train/images_per_second': rate,
+          'train/skipped_records': len(self.input.bad_records)})
+
+  def _evaluate(self, step, state, writer, progress):
+    progress.pause()
+    self.measured_at = step
+    self.measured = {
+        f'{split}/{name}': value
+        for split, evaluator in self.evaluators.items()
+        for name, value in evaluator.run(state.eval_params).items()}
+    if writer and self.measured:
+      writer.write(step, self.measured)
+      progress.say(f'step {step}  ' + overview.values(self.measured))
+    progress.resume()
+
+  def _conclude(self, step, stopping, store, progress, seconds):
+    if stopping and step < self.total_steps:
+      where = f'saved as {store.path(step)}' if step in store.steps() else 'nothing new'
+      progress.say(
+          f'Stopped at step {step} of {self.total_steps} on '
+          f'{self.stop.name or "a preemption notice"}: {where}. Run the same '
+          'command to go on.')
+    else:
+      progress.say(overview.summary(
+          self.job, self.workdir, store, self.measured, duration(seconds)))
+
+
+class _Profiler:
+  """A profiler trace of `section.steps` steps under WORKDIR/profile."""
+
+  def __init__(self, section, workdir, start):
+    # A resumed run is profiled too: the first steps of any process are not typical.
+    self._first = start + section.start if section.steps else -1
+    self._end = self._first + section.steps
+    self._directory = f'{workdir}/profile'
+    self._on = False
+
+  def before(self, step):
+    if step == self._first:
+      jax.profiler.start_trace(self._directory)
+      self._on = True
+
+  def after(self, step, measured):
+    if self._on and step == self._end:
+      jax.block_until_ready(measured)
+      jax.profiler.stop_trace()
+      self._on = False

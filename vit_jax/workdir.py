@@ -1,0 +1,122 @@
+"""A run's work directory: whose it is, and the small files that describe it."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import tempfile
+
+from vit_jax import config as config_lib
+from vit_jax.errors import UserError
+from vit_jax.sections import Config
+
+_CONFIG = 'config.json'
+_DATASET = 'dataset.json'
+_VERSIONS = 'versions.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetFacts:
+  """What predictions need to know of the training data."""
+  name: str
+  num_classes: int
+  class_names: tuple
+
+
+def claim(workdir: str, config: Config) -> pathlib.Path:
+  """Makes `workdir` this run's, or checks that it already is.
+
+  Raises:
+    UserError: if it can't be written, holds something else, or holds a run whose
+      training differs from `config`. Nothing is changed in that case.
+  """
+  path = pathlib.Path(workdir)
+  if path.exists() and not path.is_dir():
+    raise UserError(f'--workdir={workdir} is a file; give a directory.')
+  if (path / _CONFIG).exists():
+    _check_same_run(path, config)
+  elif path.exists() and any(
+      not p.name.startswith('.') for p in path.iterdir()):
+    raise UserError(
+        f'--workdir={workdir} is not empty and holds no {_CONFIG}, so it is no '
+        'work directory of vit_jax. Nothing was changed; give a new or empty '
+        'directory.')
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / _CONFIG, config_lib.to_dict(config))
+    write_json(path / _VERSIONS, _versions())
+  except OSError as e:
+    raise UserError(
+        f'Cannot write to --workdir={workdir}: {e.strerror}. Give a directory '
+        'that you may write to.') from e
+  return path
+
+
+def _check_same_run(path, config):
+  changed = config_lib.differences(read_config(path), config)
+  if changed:
+    lines = '\n'.join(
+        f'  config.{key}: {old!r} there, {new!r} here' for key, old, new in changed)
+    raise UserError(
+        f'--workdir={path} holds a run with other settings:\n{lines}\n'
+        'Nothing was changed. Give another --workdir, or the same settings to '
+        'resume.')
+
+
+def read_config(workdir) -> Config:
+  """The configuration of the run in `workdir`."""
+  return config_lib.from_dict(_read_json(workdir, _CONFIG))
+
+
+def write_dataset(workdir, facts: DatasetFacts):
+  write_json(pathlib.Path(workdir) / _DATASET, dataclasses.asdict(facts))
+
+
+def read_dataset(workdir) -> DatasetFacts:
+  values = _read_json(workdir, _DATASET)
+  return DatasetFacts(**{**values, 'class_names': tuple(values['class_names'])})
+
+
+def write_json(path: pathlib.Path, value):
+  """Writes a file that is either complete or absent, whenever we are killed."""
+  write_text(path, json.dumps(value, indent=2) + '\n')
+
+
+def write_text(path: pathlib.Path, text: str):
+  """`write_json` for plain text."""
+  descriptor, temporary = tempfile.mkstemp(prefix='.', dir=path.parent)
+  try:
+    with os.fdopen(descriptor, 'w', encoding='utf-8') as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+  except BaseException:
+    os.unlink(temporary)
+    raise
+
+
+def _read_json(workdir, name):
+  path = pathlib.Path(workdir) / name
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except FileNotFoundError as e:
+    raise UserError(
+        f'No {name} in {workdir}: it is not the work directory of a run. Give the '
+        '--workdir of a `vit_jax train`.') from e
+  except (OSError, ValueError) as e:
+    raise UserError(f'Cannot read {path}: {e}') from e
+
+
+def _versions():
+  packages = ('vit_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
+              'tensorflow-datasets', 'numpy')
+  found = {}
+  for package in packages:
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      found[package] = None
+  return found
