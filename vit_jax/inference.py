@@ -31,11 +31,11 @@ class TrainedRun:
     self.dataset = workdir_lib.read_dataset(workdir)
     # The run may have used another number of devices than there are here.
     mesh = mesh_lib.create(MeshSection(), devices)
-    self.job = job_lib.build(self.config, mesh, self.dataset.num_classes, 1)
+    self.job = job_lib.build(self.config, mesh, self.dataset.num_classes)
     store = Store(workdir, self.config.checkpoint, read_only=True)
     try:
       self.step = _choose(store, step, workdir)
-      self.params = store.restore_eval_params(
+      self.params = store.restore_params(
           self.step, self.job.abstract_state.params,
           averaged=self.config.ema_decay > 0)
     finally:

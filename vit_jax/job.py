@@ -36,13 +36,23 @@ class Job:
   abstract_state: TrainState
 
 
-def build(config: Config, mesh, num_classes: int, total_steps: int) -> Job:
-  """Builds the job; costs a trace of the initialisation, no computation."""
+def build(config: Config, mesh, num_classes: int, total_steps: int = 0) -> Job:
+  """Builds the job; costs a trace of the initialisation, no computation.
+
+  Args:
+    config: the checked settings.
+    mesh: see `vit_jax.parallel.mesh`.
+    num_classes: of the data set.
+    total_steps: length of the training; 0 for a job that only evaluates and so
+      has no optimizer.
+  """
   platform = mesh.devices.flat[0].platform
   model = variants.from_section(config.model, num_classes, platform)
-  schedule = schedules.learning_rate(
-      config.schedule, config.optimizer.learning_rate, total_steps)
-  optimizer = optimizers.create(config.optimizer, schedule)
+  schedule, optimizer = optax.constant_schedule(0.0), optax.identity()
+  if total_steps:
+    schedule = schedules.learning_rate(
+        config.schedule, config.optimizer.learning_rate, total_steps)
+    optimizer = optimizers.create(config.optimizer, schedule)
   init = _init_function(config, model, optimizer)
   shapes = jax.eval_shape(init, 0)
   shardings = rules.state_shardings(shapes, mesh)

@@ -64,6 +64,8 @@ class _Run:
     self.job = job_lib.build(
         config, mesh, self.input.num_classes, self.total_steps)
     self.evaluators = self._open_evaluators()
+    if config.init.checkpoint:
+      initial.check(config.init.checkpoint, self.job)
     if self.main:
       self.workdir = workdir_lib.claim(workdir, config)
       workdir_lib.write_dataset(self.workdir, workdir_lib.DatasetFacts(

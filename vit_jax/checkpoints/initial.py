@@ -1,10 +1,19 @@
 """Starting a run from the parameters of another one."""
 
+import contextlib
+
 import jax
+import jax.numpy as jnp
 
 from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints.store import Store
 from vit_jax.errors import UserError
+
+
+def check(checkpoint: str, job):
+  """Raises UserError unless `load_params` will find what the job's model needs."""
+  with _open(checkpoint) as (store, step, config):
+    store.check_params(step, job.abstract_state.params, averaged=config.ema_decay > 0)
 
 
 def load_params(state, checkpoint: str, job):
@@ -16,12 +25,16 @@ def load_params(state, checkpoint: str, job):
       if it has them.
     job: the job that is about to train.
   """
-  params = read_params(checkpoint, job)
-  ema = None if state.ema is None else jax.tree.map(lambda x: x.copy(), params)
+  with _open(checkpoint) as (store, step, config):
+    params = store.restore_params(
+        step, job.abstract_state.params, averaged=config.ema_decay > 0)
+  ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
   return state.replace(params=params, ema=ema)
 
 
-def read_params(checkpoint: str, job):
+@contextlib.contextmanager
+def _open(checkpoint):
+  """(store, its newest step, the configuration of its run)."""
   config = workdir_lib.read_config(checkpoint)
   store = Store(checkpoint, config.checkpoint, read_only=True)
   try:
@@ -30,7 +43,6 @@ def read_params(checkpoint: str, job):
       raise UserError(
           f'config.init.checkpoint={checkpoint} holds no checkpoint yet; give the '
           'work directory of a run that has saved one.')
-    return store.restore_eval_params(
-        step, job.abstract_state.params, averaged=config.ema_decay > 0)
+    yield store, step, config
   finally:
     store.close()

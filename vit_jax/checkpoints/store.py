@@ -74,7 +74,12 @@ class Store:
             **{_STATE: ocp.args.StandardRestore(expected)}))[_STATE]
     return abstract_state.replace(**restored)
 
-  def restore_eval_params(self, step: int, abstract_params, *, averaged: bool):
+  def check_params(self, step: int, abstract_params, *, averaged: bool):
+    """Raises UserError unless `restore_params` finds arrays of these shapes."""
+    name = 'ema' if averaged else 'params'
+    self._check_arrays(step, {name: abstract_params}, only=name)
+
+  def restore_params(self, step: int, abstract_params, *, averaged: bool):
     """Only the parameters of `step`; optimizer state stays on disk.
 
     Args:
@@ -82,9 +87,9 @@ class Store:
       abstract_params: `jax.ShapeDtypeStruct`s with shardings.
       averaged: take the moving average instead of the newest parameters.
     """
+    self.check_params(step, abstract_params, averaged=averaged)
     name = 'ema' if averaged else 'params'
     expected = {name: abstract_params}
-    self._check_arrays(step, expected, only=name)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
       return checkpointer.restore(
           self.path(step) / _STATE,
@@ -106,7 +111,7 @@ class Store:
 
   def _check_arrays(self, step, expected, only=''):
     found = _shapes(self._manager.item_metadata(step)[_STATE])
-    found = {k: v for k, v in found.items() if k.startswith(only)}
+    found = {k: v for k, v in found.items() if k.split('/')[0] == only or not only}
     wanted = _shapes(expected)
     wrong = [
         f'  {name}: {found.get(name, "absent")} in the checkpoint, '

@@ -1,0 +1,36 @@
+"""A small ViT on scikit-learn's 1,797 handwritten digits: learns on any CPU.
+
+Command   vit_jax train --config=configs/digits.py --workdir=runs/digits
+Hardware  two CPU cores, about a minute
+Score     99% test accuracy (359 images), see README.md
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+  """16x16 pixels in patches of 4x4, four blocks of width 64."""
+  config = ConfigDict()
+  config.total_steps = 1500
+  config.batch_size = 64
+  config.log_every = 50
+  config.eval_every = 250
+
+  config.model = ConfigDict(dict(
+      variant='', patch_size=(4, 4), width=64, depth=4, mlp_dim=256, num_heads=4,
+      pool='gap', position_embedding='sincos2d', scan=True))
+
+  config.data = ConfigDict(dict(name='digits', image_size=(16, 16)))
+  # Digits must not be mirrored; stretching and shifting them is fine.
+  config.data.train = ConfigDict(dict(
+      resize=(16, 16), crop='inception', crop_area=(0.5, 1.0),
+      crop_ratio=(0.75, 4 / 3)))
+
+  config.optimizer = ConfigDict(dict(
+      name='adamw', learning_rate=3e-3, weight_decay=0.01, b2=0.95, clip_norm=1.0))
+  config.schedule = ConfigDict(dict(name='cosine', warmup_steps=150))
+  config.loss = ConfigDict(dict(label_smoothing=0.1))
+
+  config.checkpoint = ConfigDict(dict(
+      every=250, keep=2, best_metric='test/accuracy'))
+  return config

@@ -1,0 +1,74 @@
+"""Work directories: whose they are, and that nothing foreign is touched."""
+
+import dataclasses
+import os
+
+import pytest
+
+from vit_jax import workdir
+from vit_jax.errors import UserError
+from vit_jax.sections import Config
+
+CONFIG = Config(total_steps=10)
+
+
+def _contents(path):
+  return {p.name: p.read_bytes() for p in path.iterdir() if p.is_file()}
+
+
+def test_claim_records_settings_and_versions(tmp_path):
+  path = workdir.claim(str(tmp_path / 'a' / 'b'), CONFIG)
+  assert workdir.read_config(path) == CONFIG
+  assert {'config.json', 'versions.json'} == set(_contents(path))
+
+
+def test_claiming_again_with_other_logging_is_fine(tmp_path):
+  workdir.claim(tmp_path, CONFIG)
+  longer = dataclasses.replace(CONFIG, log_every=7, total_steps=20)
+  workdir.claim(tmp_path, longer)
+  assert workdir.read_config(tmp_path) == longer
+
+
+def test_another_run_is_refused_and_unchanged(tmp_path):
+  workdir.claim(tmp_path, CONFIG)
+  before = _contents(tmp_path)
+  with pytest.raises(UserError, match='config.batch_size: 512 there, 64 here'):
+    workdir.claim(tmp_path, dataclasses.replace(CONFIG, batch_size=64))
+  assert _contents(tmp_path) == before
+
+
+def test_a_foreign_directory_is_refused_and_unchanged(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('precious')
+  with pytest.raises(UserError, match='not empty and holds no config.json'):
+    workdir.claim(tmp_path, CONFIG)
+  assert _contents(tmp_path) == {'thesis.tex': b'precious'}
+
+
+def test_a_file_is_refused(tmp_path):
+  (tmp_path / 'f').write_text('precious')
+  with pytest.raises(UserError, match='is a file'):
+    workdir.claim(str(tmp_path / 'f'), CONFIG)
+
+
+def test_unwritable_place():
+  # /proc refuses new files even to root.
+  if not os.path.isdir('/proc/self'):
+    pytest.skip('needs /proc')
+  with pytest.raises(UserError, match='Cannot write to --workdir=/proc/run'):
+    workdir.claim('/proc/run', CONFIG)
+
+
+def test_reading_what_is_no_work_directory(tmp_path):
+  with pytest.raises(UserError, match='not the work directory of a run'):
+    workdir.read_config(tmp_path)
+
+
+def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+  path = tmp_path / 'x.json'
+  workdir.write_json(path, {'a': 1})
+  def fail(*_):
+    raise OSError('disk full')
+  monkeypatch.setattr(os, 'replace', fail)
+  with pytest.raises(OSError, match='disk full'):
+    workdir.write_json(path, {'a': 2})
+  assert _contents(tmp_path) == {'x.json': b'{\n  "a": 1\n}\n'}
