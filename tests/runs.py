@@ -34,6 +34,9 @@ def command(*words, devices=1, **popen):
   """Starts `vit_jax ...` in a process of its own with simulated devices."""
   env = dict(os.environ)
   env['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
+  if devices > 1:
+    # Many simulated devices on few cores: compiling would take a minute.
+    env['XLA_FLAGS'] += ' --xla_backend_optimization_level=0'
   return subprocess.Popen(
       [sys.executable, '-m', 'vit_jax', *words], env=env, text=True,
       stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen)

@@ -147,7 +147,9 @@ def test_one_device_eight_devices_and_two_processes_agree(run, tmp_path):
       for i in range(2)]
   outputs = [runs.finish(p)[0] for p in processes]
   assert '8 x cpu on 2 process(es)' in outputs[0]
-  assert outputs[1].strip() == ''
+  # Only process 0 speaks; the lines of XLA's transport library are not ours.
+  assert [line for line in outputs[1].splitlines() if not line.startswith('[Gloo]')
+          ] == []
   for directory in (eight, two):
     for step, loss in runs.losses(directory).items():
       assert abs(loss - expected[step]) < 1e-5

@@ -34,7 +34,7 @@ def train_images(images, key, remaining: PreprocessSection, image_size: tuple,
   if remaining.flip:
     flip = jax.vmap(lambda k: jax.random.bernoulli(jax.random.fold_in(k, 1)))(keys)
     images = jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
-  return _in_range(images, value_range)
+  return _in_range(images, remaining, value_range)
 
 
 def eval_images(images, remaining: PreprocessSection, image_size: tuple,
@@ -46,10 +46,12 @@ def eval_images(images, remaining: PreprocessSection, image_size: tuple,
         'flip; change config.data.eval.')
   images = _resized(images.astype(jnp.float32), remaining)
   images = _cropped(images, None, remaining, image_size)
-  return _in_range(images, value_range)
+  return _in_range(images, remaining, value_range)
 
 
-def _in_range(images, value_range):
+def _in_range(images, section, value_range):
+  if section.method == 'bicubic':
+    images = images.clip(0, 255)  # It overshoots; the host's uint8 cannot.
   low, high = value_range
   return images * ((high - low) / 255) + low
 

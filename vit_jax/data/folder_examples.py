@@ -1,0 +1,107 @@
+"""Image files as examples: ROOT/SPLIT/CLASS/FILE.
+
+Classes are numbered in the sorted order of their names over all splits. The order
+of examples is that of a hash of CLASS/FILE, so that slices such as 'train[:90%]'
+mix classes and stay the same wherever the folder lies.
+"""
+
+import hashlib
+import os
+import pathlib
+
+from vit_jax.data import splits
+from vit_jax.errors import UserError
+from vit_jax.sections import DataSection
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif')
+_LAYOUT = ('Expected config.data.dir/SPLIT/CLASS/IMAGE, for example '
+           'train/cat/0001.jpg, with images named ' + ', '.join(EXTENSIONS) + '.')
+
+
+class FolderExamples:
+  """See `sources.Examples`."""
+
+  image_shape = None
+
+  def __init__(self, class_names: list, paths: list, labels: list):
+    self.class_names = class_names
+    self._paths, self._labels = paths, labels
+
+  def __len__(self):
+    return len(self._paths)
+
+  def check(self):
+    pass  # Each file stands for itself.
+
+  def read(self, i: int):
+    with open(self._paths[i], 'rb') as f:
+      return f.read(), self._labels[i]
+
+  def where(self, i: int):
+    return self._paths[i]
+
+
+def open_examples(data: DataSection, split: str) -> FolderExamples:
+  """Lists the folder; raises UserError where it has another layout."""
+  if not data.dir or '://' in data.dir:
+    raise UserError(
+        f"config.data.name='folder' needs a local folder, got config.data.dir="
+        f'{data.dir!r}. {_LAYOUT}')
+  root = pathlib.Path(data.dir).expanduser()
+  found = {entry.name: _files(entry) for entry in _folders(root, 'config.data.dir')}
+  found = {name: files for name, files in found.items() if files}
+  if not found:
+    raise UserError(f'{root} holds no images in folders of that layout. {_LAYOUT}')
+  ranges = splits.resolve(
+      split, {name: [len(files)] for name, files in found.items()}, str(root))
+  class_names = _class_names(found, data.train_split, root)
+  number = {name: i for i, name in enumerate(class_names)}
+  paths, labels = [], []
+  for part, start, stop in ranges:
+    for relative in found[part][start:stop]:
+      paths.append(os.path.join(root, part, relative))
+      labels.append(number[os.path.dirname(relative)])
+  return FolderExamples(class_names, paths, labels)
+
+
+def _folders(path, role):
+  try:
+    with os.scandir(path) as entries:
+      return sorted((e for e in entries if e.is_dir() and not e.name.startswith('.')),
+                    key=lambda e: e.name)
+  except OSError as e:
+    raise UserError(f'{role}={str(path)!r} cannot be listed ({e.strerror}). '
+                    f'{_LAYOUT}') from e
+
+
+def _files(split_entry):
+  """CLASS/FILE of every image of a split, in the order of examples."""
+  found = []
+  for folder in _folders(split_entry.path, 'split folder'):
+    with os.scandir(folder.path) as entries:
+      found += [f'{folder.name}/{e.name}' for e in entries
+                if e.name.lower().endswith(EXTENSIONS) and not e.name.startswith('.')]
+  return sorted(found, key=lambda name: (_hash(name), name))
+
+
+def _hash(name):
+  data = name.encode('utf-8', 'surrogateescape')
+  return hashlib.blake2b(data, digest_size=8).digest()
+
+
+def _class_names(found, train_split, root):
+  classes = {split: {os.path.dirname(file) for file in files}
+             for split, files in found.items()}
+  # A class that cannot be learnt is nearly always a folder named differently in two
+  # splits, which would otherwise only show as a poor accuracy.
+  named = {part.split('[')[0].strip() for part in train_split.split('+')}
+  trained = sorted(named & set(classes))
+  learnt = set().union(*(classes[split] for split in trained))
+  for split, names in classes.items():
+    if trained and (unknown := sorted(names - learnt)):
+      raise UserError(
+          f'{root}/{split} has the class folders {", ".join(unknown[:5])} '
+          f'({len(unknown)} in all), which the training data in '
+          f'{" and ".join(trained)} lack. Expected every class among the training '
+          'data; rename or remove those folders.')
+  return sorted(set().union(*classes.values()))

@@ -1,0 +1,50 @@
+"""Image files of any kind, preprocessed as for evaluation."""
+
+import os
+
+import numpy as np
+
+from vit_jax.data import decode, host_ops, preprocess, tensorflow
+from vit_jax.errors import DataError, UserError
+from vit_jax.sections import DataSection, PreprocessSection
+
+
+def predict_images(paths, data: DataSection) -> tuple[np.ndarray, PreprocessSection]:
+  """(uint8 (len(paths), h, w, 3), the preprocessing left to `augment.eval_images`).
+
+  Raises DataError, naming the file, for what is missing or no intact image.
+  """
+  paths = [os.fspath(path) for path in paths]
+  if not paths:
+    raise UserError('There are no images to predict; name at least one image file.')
+  # Files of any size, so everything is done here.
+  plan = preprocess.make_plan(data.eval, data.image_size, None, cached=False)
+  if plan.host_size != tuple(data.image_size):
+    plan = preprocess.Plan(data.eval, tuple(data.image_size), PreprocessSection())
+  encoded = [_read(path) for path in paths]
+  tf = tensorflow.load()
+  prepare = tf.function(host_ops.make_prepare(tf, plan.host, plan.host_size),
+                        input_signature=[tf.TensorSpec((), tf.string),
+                                         tf.TensorSpec((2,), tf.int64)])
+  images = [_decode(tf, prepare, *pair) for pair in zip(encoded, paths, strict=True)]
+  return np.stack(images), plan.remaining
+
+
+def _read(path):
+  try:
+    with open(path, 'rb') as f:
+      return decode.portable(f.read())
+  except OSError as e:
+    raise DataError(f'{path} cannot be read ({e.strerror}); expected an image file.'
+                    ) from e
+  except DataError as e:
+    raise DataError(f'{path}: {e}') from e
+
+
+def _decode(tf, prepare, data, path):
+  try:
+    return prepare(data, np.zeros(2, np.int64)).numpy()
+  except tf.errors.OpError as e:
+    raise DataError(
+        f'{path} is cut off, damaged, or smaller than the crop '
+        f'({host_ops.reason(e)}); expected an intact image: replace it.') from e
