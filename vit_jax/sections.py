@@ -10,8 +10,9 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class ModelSection:
-  """Which Vision Transformer to build."""
-  # '<size>/<patch>' such as 'B/16'; '' takes every size from the fields below.
+  """Which model to build; options that its class doesn't have keep their defaults."""
+  # '<size>/<patch>' such as 'B/16', a hybrid 'R50+B/16', 'Mixer-B/16' or a ResNet
+  # 'R50x1'; '' is a ViT with all its sizes from the fields below.
   variant: str = 'S/16'
   # Sizes that replace the variant's own; 0 or () keeps the variant's.
   width: int = 0
@@ -19,22 +20,51 @@ class ModelSection:
   mlp_dim: int = 0
   num_heads: int = 0
   patch_size: tuple = ()
-  # 'token' (class token), 'gap' (mean over tokens), 'map' (attention pooling)
+  # MLP width across tokens; Mixer only.
+  token_mlp_dim: int = 0
+  # Channels of the root of a ResNet, alone or in front of a ViT's patches.
+  resnet_width: int = 0
+  # Units of the ResNet's blocks, such as (3, 4, 6, 3).
+  resnet_blocks: tuple = ()
+  # 'token' (class token), 'gap' (mean over patches), 'map' (attention pooling)
   # or 'none' (all tokens).
   pool: str = 'token'
+  # The last norm after pooling instead of before it.
+  pool_norm: bool = False
   # Width of the tanh layer before the head; 0: no such layer.
   representation_size: int = 0
+  # 'yes', 'no' or 'auto' (only for pool 'token').
+  class_token: str = 'auto'
+  # Extra tokens after the class token.
+  registers: int = 0
   # 'learned' or 'sincos2d'.
   position_embedding: str = 'learned'
-  registers: int = 0
+  # Tokens before the patches that have positions: 'class', 'all' or 'none'.
+  position_prefix: str = 'class'
+  # Bias of the patch embedding.
+  patch_bias: bool = True
+  # A norm between the positions and the blocks.
+  pre_norm: bool = False
+  # Biases of queries, keys and values.
+  qkv_bias: bool = True
+  # A norm over the head size of queries and keys.
+  qk_norm: bool = False
+  # Initial factor of every residual branch; 0: no such parameters.
+  layer_scale: float = 0.0
   dropout: float = 0.0
   attention_dropout: float = 0.0
   # Drop rate of the last block; earlier blocks scale linearly from 0.
   stochastic_depth: float = 0.0
   head_bias_init: float = 0.0
   layer_norm_eps: float = 1e-6
-  # 'tanh' (as in the original code) or 'exact' (erf).
+  # 'tanh' (as in the original code), 'exact' (erf) or 'quick' (logistic).
   gelu: str = 'tanh'
+  # Eps of the ResNet's norms and standardised kernels; 0: as in the original code.
+  group_norm_eps: float = 0.0
+  std_conv_eps: float = 0.0
+  # Eps 'add'ed to the standard deviation, or to the variance before the 'sqrt';
+  # 'auto': as in the original code.
+  std_conv_eps_form: str = 'auto'
   # Compute dtype; 'auto' is bfloat16 on TPU and GPU, float32 on CPU.
   dtype: str = 'auto'
   param_dtype: str = 'float32'

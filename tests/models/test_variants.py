@@ -77,10 +77,15 @@ def test_every_section_field_reaches_the_model():
       pool='map', representation_size=9, position_embedding='sincos2d', registers=2,
       dropout=0.1, attention_dropout=0.2, stochastic_depth=0.3, head_bias_init=-10.0,
       layer_norm_eps=1e-12, gelu='exact', dtype='bfloat16', param_dtype='float32',
-      scan=True, remat='dots', projection='3d')
+      scan=True, remat='dots', projection='3d', pool_norm=True,
+      class_token='yes', position_prefix='all', patch_bias=False, pre_norm=True,
+      qkv_bias=False, qk_norm=True, layer_scale=0.1, resnet_width=32,
+      resnet_blocks=(1, 2), group_norm_eps=1e-4, std_conv_eps=1e-7,
+      std_conv_eps_form='sqrt')
   model = variants.from_section(section, 5, 'cpu')
   for name, value in dataclasses.asdict(section).items():
-    if name != 'variant':
+    if name not in ('variant', 'token_mlp_dim'):
+      assert value != getattr(ModelSection(), name) or name == 'param_dtype', name
       assert getattr(model, name) == value, name
 
 
@@ -119,5 +124,5 @@ def test_unknown_option_suggests_the_nearest():
 
 
 def test_no_variant_names_the_missing_sizes():
-  with pytest.raises(UserError, match='missing: depth, num_heads, patch_size'):
+  with pytest.raises(UserError, match='missing: patch_size, depth, num_heads'):
     variants.from_section(ModelSection(variant='', width=8, mlp_dim=9), 10, 'cpu')

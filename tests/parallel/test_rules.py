@@ -20,12 +20,19 @@ MODELS = {
     'gap': dict(TINY, pool='gap', position_embedding='sincos2d'),
     'map': dict(TINY, pool='map', registers=3),
     'none': dict(TINY, pool='none'),
-    'scan': dict(TINY, pool='token', scan=True),
+    'scan': dict(TINY, pool='token', scan=True, layer_scale=0.1),
+    'options': dict(
+        TINY, pool='gap', pool_norm=True, class_token='yes', registers=1, pre_norm=True,
+        qk_norm=True, layer_scale=0.1),
+    'hybrid': dict(TINY, patch_size=(1, 1), resnet_width=32, resnet_blocks=(1, 1)),
+    'mixer': dict(variant='Mixer-B/4', width=32, depth=2),
+    'bit': dict(variant='R50x1', resnet_blocks=(2, 1)),
+    'resnet': dict(variant='R50x1-v1', resnet_blocks=(2, 1)),
 }
 
 
-def _params(**options):
-  model = variants.create('', 10, **options)
+def _params(variant='', **options):
+  model = variants.create(variant, 10, **options)
   return jax.eval_shape(
       lambda key: layout.init(model, key, (16, 16)), jax.random.key(0))
 
@@ -58,6 +65,21 @@ def test_fully_sharded_layout_of_a_small_model():
   assert specs[block + 'MlpBlock_0/Dense_1/kernel'] == P(None, 'fsdp')
   assert specs['head/kernel'] == P('fsdp')
   assert specs['head/bias'] == P()
+
+
+@pytest.mark.parametrize('name, specs', [
+    ('mixer', {'stem/kernel': P(None, None, None, 'fsdp'),
+               'MixerBlock_0/token_mixing/Dense_0/kernel': P(),
+               'MixerBlock_1/channel_mixing/Dense_1/kernel': P(None, 'fsdp'),
+               'MixerBlock_1/LayerNorm_1/scale': P()}),
+    ('bit', {'root_block/conv_root/kernel': P(), 'norm-pre-head/bias': P(),
+             'block2/unit01/conv2/kernel': P(None, None, None, 'fsdp')}),
+    ('hybrid', {'embedding/kernel': P(None, None, None, 'fsdp'), 'gn_root/scale': P(),
+                'block1/unit1/conv_proj/kernel': P(None, None, None, 'fsdp')})])
+def test_fully_sharded_layout_of_other_models(name, specs):
+  mesh = mesh_lib.create(MeshSection(data=2, fsdp=4))
+  params = _names(_params(**MODELS[name]))
+  assert {k: rules.partition_spec(k, params[k].shape, mesh) for k in specs} == specs
 
 
 def test_stacked_blocks_keep_their_layers_dim_whole():

@@ -7,12 +7,20 @@ whether its blocks are unrolled or scanned, and remat needs no care at all.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+
+# 'tanh' and 'quick' (as in CLIP) approximate 'exact', https://arxiv.org/abs/1606.08415.
+GELUS = {
+    'exact': functools.partial(jax.nn.gelu, approximate=False),
+    'tanh': functools.partial(jax.nn.gelu, approximate=True),
+    'quick': lambda x: x * jax.nn.sigmoid(1.702 * x),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +32,9 @@ class BlockConfig:
   attention_dropout: float = 0.0
   layer_norm_eps: float = 1e-6
   gelu: str = 'tanh'
+  qkv_bias: bool = True
+  qk_norm: bool = False
+  layer_scale: float = 0.0
   dtype: Any = jnp.float32
   param_dtype: Any = jnp.float32
   projection: str = 'auto'
@@ -89,8 +100,7 @@ class HeadsIn(nn.Module):
     B, L, D = x.shape
     N, K = config.num_heads, D // config.num_heads
     kernel = self.param('kernel', _xavier_matrix(D), (D, N, K), config.param_dtype)
-    bias = self.param('bias', nn.initializers.zeros, (N, K), config.param_dtype)
-    kernel, bias = kernel.astype(config.dtype), bias.astype(config.dtype)
+    kernel = kernel.astype(config.dtype)
     if config.projects_in_2d(K):
       # (B*L, D) x (D, N*K): flat rows also spare a CPU transposed copies of the
       # activations in the backward pass.
@@ -98,7 +108,10 @@ class HeadsIn(nn.Module):
       y = y.reshape(B, L, N, K)  # (B, L, N, K)
     else:
       y = jnp.einsum('BLD,DNK->BLNK', x, kernel)
-    return y + bias
+    if not config.qkv_bias:
+      return y
+    bias = self.param('bias', nn.initializers.zeros, (N, K), config.param_dtype)
+    return y + bias.astype(config.dtype)
 
 
 class HeadsOut(nn.Module):
@@ -132,6 +145,10 @@ class Attention(nn.Module):
     query = HeadsIn(config, name='query')(queries_from)  # (B, Q, N, K)
     keys = HeadsIn(config, name='key')(tokens)           # (B, L, N, K)
     values = HeadsIn(config, name='value')(tokens)       # (B, L, N, K)
+    if config.qk_norm:
+      # Over the head size, https://arxiv.org/abs/2302.05442.
+      query = config.layer_norm('query_norm')(query)
+      keys = config.layer_norm('key_norm')(keys)
     query = query / np.sqrt(query.shape[-1]).astype(query.dtype)
     scores = jnp.einsum('BQNK,BLNK->BNQL', query, keys)
     weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1)  # (B, N, Q, L)
@@ -143,18 +160,19 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
   """Two dense layers with a GELU between them, token by token."""
   config: BlockConfig
+  kernel_init: Callable = nn.initializers.xavier_uniform()
+  bias_init: Callable = nn.initializers.normal(1e-6)
 
   @nn.compact
   def __call__(self, x, keys=(None, None)):
     config = self.config
     dense = functools.partial(
         nn.Dense, dtype=config.dtype, param_dtype=config.param_dtype,
-        kernel_init=nn.initializers.xavier_uniform(),
-        bias_init=nn.initializers.normal(1e-6))
+        kernel_init=self.kernel_init, bias_init=self.bias_init)
     B, L, D = x.shape
     # Flat rows: see HeadsIn.
     x = dense(config.mlp_dim, name='Dense_0')(x.reshape(B * L, D))  # (B*L, F)
-    x = nn.gelu(x, approximate=config.gelu == 'tanh')
+    x = GELUS[config.gelu](x)
     x = dropout(x, config.dropout, keys[0])
     x = dense(D, name='Dense_1')(x)
     return dropout(x, config.dropout, keys[1]).reshape(B, L, D)  # (B, L, D)
@@ -177,10 +195,20 @@ class Block(nn.Module):
     y = config.layer_norm('LayerNorm_0')(x)
     y, weights = Attention(config, name='MultiHeadDotProductAttention_0')(
         y, y, keys[0])
-    y = dropout(y, config.dropout, keys[1])
+    y = self._scale('layer_scale_0', dropout(y, config.dropout, keys[1]))
     x = x + stochastic_depth(y, drop_rate, keys[2])
 
     y = config.layer_norm('LayerNorm_1')(x)
-    y = Mlp(config, name='MlpBlock_0')(y, keys[3:5])
+    y = self._scale('layer_scale_1', Mlp(config, name='MlpBlock_0')(y, keys[3:5]))
     x = x + stochastic_depth(y, drop_rate, keys[5])
     return x, {'tokens': x, 'weights': weights if self.keep_weights else None}
+
+  def _scale(self, name, branch):
+    """LayerScale, https://arxiv.org/abs/2103.17239: a learned factor per channel."""
+    config = self.config
+    if not config.layer_scale:
+      return branch
+    scale = self.param(
+        name, nn.initializers.constant(config.layer_scale), branch.shape[-1:],
+        config.param_dtype)
+    return branch * scale.astype(branch.dtype)

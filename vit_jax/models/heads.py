@@ -1,4 +1,4 @@
-"""From encoded tokens to the vector that is classified."""
+"""From encoded tokens to the vector that is classified, and to logits."""
 
 import jax
 import jax.numpy as jnp
@@ -27,3 +27,17 @@ class AttentionPooling(nn.Module):
     y = config.layer_norm('LayerNorm_0')(x)
     x = x + blocks.Mlp(config, name='MlpBlock_0')(y)
     return x[:, 0], weights
+
+
+def classify(model: nn.Module, x: jax.Array) -> jax.Array:
+  """Float32 logits, from the layer 'head' of the model whose `__call__` asks.
+
+  Without classes the logits are `x` itself.
+  """
+  logits = x.astype(jnp.float32)
+  if not model.num_classes:
+    return logits
+  return nn.Dense(
+      model.num_classes, dtype=jnp.float32, param_dtype=model.param_dtype,
+      kernel_init=nn.initializers.zeros,
+      bias_init=nn.initializers.constant(model.head_bias_init), name='head')(logits)

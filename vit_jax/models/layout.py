@@ -4,11 +4,13 @@ Unrolled models keep `Transformer/encoderblock_0`, `encoderblock_1`, ...; models
 `scan=True` keep one `Transformer/encoderblock` whose arrays have a leading depth dim.
 """
 
+import functools
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from vit_jax.models import blocks, vit
 
@@ -17,9 +19,9 @@ _NUMBERED = re.compile(r'encoderblock_(\d+)')
 
 
 def stack_blocks(params: dict) -> dict:
-  """Unrolled to stacked; parameters that are already stacked come back as they are."""
-  encoder = params['Transformer']
-  if _STACKED in encoder:
+  """Unrolled to stacked; stacked ones, or without blocks, come back as they are."""
+  encoder = params.get('Transformer')
+  if encoder is None or _STACKED in encoder:
     return params
   numbered, rest = {}, {}
   for name, value in encoder.items():
@@ -37,9 +39,9 @@ def stack_blocks(params: dict) -> dict:
 
 
 def unstack_blocks(params: dict) -> dict:
-  """Stacked to unrolled; parameters that are already unrolled come back as they are."""
-  encoder = params['Transformer']
-  if _STACKED not in encoder:
+  """Stacked to unrolled; unrolled ones, or without blocks, come back as they are."""
+  encoder = params.get('Transformer')
+  if encoder is None or _STACKED not in encoder:
     return params
   stacked = encoder[_STACKED]
   depths = {len(x) for x in jax.tree.leaves(stacked)}
@@ -54,12 +56,14 @@ def unstack_blocks(params: dict) -> dict:
   return params | {'Transformer': rest | unrolled}
 
 
-def init(model: vit.ViT, key: jax.Array, image_size: tuple[int, int]) -> dict:
+def init(model: nn.Module, key: jax.Array, image_size: tuple[int, int]) -> dict:
   """Initial parameters for (height, width) images, in the model's own layout.
 
   The same key gives the same values in both layouts. Works under `jax.jit` (with any
-  output shardings) and `jax.eval_shape`.
+  output shardings) and `jax.eval_shape`. Only a ViT has two layouts.
   """
+  if not isinstance(model, vit.ViT):
+    return jax.jit(functools.partial(_init, model, image_size=image_size))(key)
   rest_key, blocks_key = jax.random.split(key)
 
   # Compiled as a whole, so that the forward passes of Flax's init are dropped as
@@ -67,8 +71,7 @@ def init(model: vit.ViT, key: jax.Array, image_size: tuple[int, int]) -> dict:
   # fraction of one, hence one program for all blocks and not one per block.
   @jax.jit
   def draw(rest_key, block_keys):
-    images = jnp.zeros((1, *image_size, 3))
-    params = model.clone(depth=0, scan=False).init(rest_key, images)['params']
+    params = _init(model.clone(depth=0, scan=False), rest_key, image_size)
     block = blocks.Block(model.block_config())
     tokens = jnp.zeros((1, 1, model.width))
     stacked = jax.lax.map(
@@ -77,6 +80,10 @@ def init(model: vit.ViT, key: jax.Array, image_size: tuple[int, int]) -> dict:
 
   params = draw(rest_key, jax.random.split(blocks_key, model.depth))
   return params if model.scan else unstack_blocks(params)
+
+
+def _init(model, key, image_size):
+  return model.init(key, jnp.zeros((1, *image_size, 3)))['params']
 
 
 def _stack(*arrays):

@@ -31,21 +31,21 @@ def sincos2d(h: int, w: int, width: int, temperature: float = 10_000.0) -> np.nd
 
 
 class Positions(nn.Module):
-  """The embedding (1, [1 +] h * w, D) to add to the class token and the patches.
+  """The embedding (1, prefix + h * w, D) of `prefix` tokens and then the patches.
 
-  The class token, if any, comes first. Its learned entry is part of the same array,
-  as in the published files; in the fixed form its entry is zero.
+  Learned entries of the prefix (class token, registers) are part of the same array, as
+  in the published files; in the fixed form they are zero.
   """
   kind: str
-  class_entry: bool
+  prefix: int
   param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, h: int, w: int, width: int) -> jax.Array:
     if self.kind == 'sincos2d':
-      table = np.pad(sincos2d(h, w, width), ((int(self.class_entry), 0), (0, 0)))
+      table = np.pad(sincos2d(h, w, width), ((self.prefix, 0), (0, 0)))
       return jnp.asarray(table)[None]
-    shape = (1, h * w + int(self.class_entry), width)
+    shape = (1, self.prefix + h * w, width)
     if self.has_variable('params', 'pos_embedding'):
       given = self.get_variable('params', 'pos_embedding').shape
       if tuple(given) != shape:

@@ -1,4 +1,4 @@
-"""Named model sizes, and from a name or a config section to a model."""
+"""Named models, and from a name or a config section to a model."""
 
 import dataclasses
 import difflib
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.errors import UserError
-from vit_jax.models import vit
+from vit_jax.models import bit, mixer, options, vit
 from vit_jax.sections import ModelSection
 
 # (width, depth, MLP width, heads). Ti to H: https://arxiv.org/abs/2010.11929 and
@@ -30,69 +30,105 @@ SIZES = {
     'G-opt': (1536, 48, 8192, 16),
     'e': (1792, 56, 15360, 16),
 }
-_SIZE_FIELDS = ('width', 'depth', 'mlp_dim', 'num_heads')
-
-CHOICES = {
-    'pool': ('token', 'gap', 'map', 'none'),
-    'position_embedding': ('learned', 'sincos2d'),
-    'gelu': ('tanh', 'exact'),
-    'remat': ('none', *vit.REMAT_POLICIES),
-    'projection': ('auto', '2d', '3d'),
+# ViTs on the feature map of a ResNet: (size, units per block, patch of features). The
+# names tell the pixels per token, except that the 8 x 8 patches of the first are of
+# features a quarter of the image's size: 32 pixels. https://arxiv.org/abs/2106.10270.
+HYBRIDS = {
+    'R+Ti/16': ('Ti', (), 8),
+    'R26+S/32': ('S', (2, 2, 2, 2), 1),
+    'R26+B/32': ('B', (2, 2, 2, 2), 1),
+    'R50+B/16': ('B', (3, 4, 9), 1),
+    'R50+L/32': ('L', (3, 4, 6, 3), 1),
 }
+_SIZE_FIELDS = ('width', 'depth', 'mlp_dim', 'num_heads')
+# Fields of a section that keep the variant's value by being 0 or ().
+_VARIANT_FIELDS = (
+    *_SIZE_FIELDS, 'token_mlp_dim', 'patch_size', 'resnet_width', 'resnet_blocks')
 _DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 
 
-def decode(variant: str) -> dict:
-  """Sizes of '<size>/<patch>' or '<size>/<height>x<width>': fields of a `ViT`."""
-  size, slash, patch = variant.partition('/')
+def _decode_vit(variant: str) -> dict | None:
+  """Fields of '<size>/<patch>' or '<size>/<height>x<width>', or None."""
+  size, _, patch = variant.partition('/')
   match = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', patch)
   if size not in SIZES or not match:
-    raise UserError(
-        f'Unknown model variant {variant!r}: expected <size>/<patch> with a size from '
-        f'{", ".join(SIZES)} and a patch such as 16 or 16x8 (height x width). '
-        f'Did you mean {_nearest_variant(size, match and slash + patch)!r}?')
+    return None
   height = int(match[1])
   return dict(zip(_SIZE_FIELDS, SIZES[size], strict=True)) | {
       'patch_size': (height, int(match[2] or height))}
 
 
-def create(variant: str, num_classes: int, **options) -> vit.ViT:
-  """A `ViT` from a name such as 'B/16'; '' takes every size from the options.
+def _decode_hybrid(variant: str) -> dict | None:
+  if variant not in HYBRIDS:
+    return None
+  size, units, patch = HYBRIDS[variant]
+  return dict(zip(_SIZE_FIELDS, SIZES[size], strict=True)) | {
+      'patch_size': (patch, patch), 'resnet_width': 64, 'resnet_blocks': units}
+
+
+# Every kind of name: (model class, from name to fields, form, examples). A function
+# answers None to a name that isn't of its kind.
+FAMILIES = (
+    (vit.ViT, _decode_vit,
+     f'<size>/<patch> with a size from {", ".join(SIZES)} and a patch such as 16 or '
+     '16x8 (height x width)', ('B/16',)),
+    (vit.ViT, _decode_hybrid, f'one of {", ".join(HYBRIDS)}', tuple(HYBRIDS)),
+    (mixer.Mixer, mixer.decode,
+     f'Mixer-<size>/<patch> with a size from {", ".join(mixer.SIZES)}',
+     tuple(f'Mixer-{size}/{patch}' for size in mixer.SIZES for patch in (16, 32))),
+    (bit.BiT, bit.decode,
+     'R<depth>x<width factor>, with -v1 for post-activation, and a depth from '
+     f'{", ".join(map(str, bit.DEPTHS))}',
+     ('R50x1', 'R50x3', 'R101x1', 'R101x3', 'R152x2', 'R152x4')),
+)
+
+
+def decode(variant: str) -> dict:
+  """The fields of a named model that its name settles."""
+  return _find(variant)[1]
+
+
+def create(variant: str, num_classes: int, **given):
+  """A model from a name such as 'B/16'; '' is a `ViT` that the options define.
 
   Args:
-    variant: see `decode`.
+    variant: see `FAMILIES`; the name also settles the class of the model.
     num_classes: width of the head; 0 for a model without head.
-    **options: further fields of `ViT`; they also replace the variant's sizes. dtype
+    **given: further fields of the class; they also replace the variant's own. dtype
       and param_dtype are names or dtypes; dtype 'auto' asks JAX for its backend.
 
   Raises:
     UserError: for an unknown name, or sizes that don't fit together.
   """
-  fields = {} if variant == '' else decode(variant)
-  fields |= options | {'num_classes': num_classes}
-  _check_names(fields)
-  if isinstance(fields['patch_size'], int):
-    fields['patch_size'] = (fields['patch_size'],) * 2
-  fields['patch_size'] = tuple(fields['patch_size'])
+  cls, fields = (vit.ViT, {}) if variant == '' else _find(variant)
+  fields = fields | given | {'num_classes': num_classes}
+  options.check_names(cls, fields)
+  if 'patch_size' in fields:
+    patch = fields['patch_size']
+    fields['patch_size'] = (patch, patch) if isinstance(patch, int) else tuple(patch)
+  if 'resnet_blocks' in fields:
+    fields['resnet_blocks'] = tuple(fields['resnet_blocks'])
   if fields.get('dtype') == 'auto':
     fields['dtype'] = _auto_dtype(jax.default_backend())
   for name in ('dtype', 'param_dtype'):
     fields[name] = _dtype(name, fields.get(name, 'float32'))
-  model = vit.ViT(**fields)
-  _check_values(model)
+  model = cls(**fields)
+  options.check_values(model)
   return model
 
 
-def from_section(section: ModelSection, num_classes: int, platform: str) -> vit.ViT:
+def from_section(section: ModelSection, num_classes: int, platform: str):
   """The model of a configuration; `platform` ('tpu', 'gpu', 'cpu') settles 'auto'."""
-  options = dataclasses.asdict(section)
-  variant = options.pop('variant')
-  for name in (*_SIZE_FIELDS, 'patch_size'):
-    if not options[name]:
-      del options[name]
-  if options['dtype'] == 'auto':
-    options['dtype'] = _auto_dtype(platform)
-  return create(variant, num_classes, **options)
+  given = dataclasses.asdict(section)
+  variant = given.pop('variant')
+  cls = _find(variant)[0] if variant else vit.ViT
+  known, defaults = options.names(cls), dataclasses.asdict(ModelSection())
+  for name, value in list(given.items()):
+    if value == defaults[name] and (name in _VARIANT_FIELDS or name not in known):
+      del given[name]
+  if given['dtype'] == 'auto':
+    given['dtype'] = _auto_dtype(platform)
+  return create(variant, num_classes, **given)
 
 
 def _auto_dtype(platform: str) -> str:
@@ -112,58 +148,29 @@ def _dtype(name, value):
   return dtype
 
 
-def _check_names(fields):
-  known = [f.name for f in dataclasses.fields(vit.ViT) if f.name not in (
-      'parent', 'name')]
-  for name in fields:
-    if name not in known:
-      near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-      raise UserError(
-          f'Unknown model option {name!r}: did you mean {near!r}? '
-          f'All options: {", ".join(known)}.')
-  missing = [n for n in (*_SIZE_FIELDS, 'patch_size') if n not in fields]
-  if missing:
-    raise UserError(
-        f'A model without a variant needs its sizes; missing: {", ".join(missing)}. '
-        "Set them, or name a variant such as 'B/16'.")
+def _find(variant):
+  """(class, fields) of a name."""
+  for cls, decode_name, _, _ in FAMILIES:
+    fields = decode_name(variant)
+    if fields is not None:
+      return cls, fields
+  forms = '; or '.join(form for _, _, form, _ in FAMILIES)
+  raise UserError(
+      f'Unknown model variant {variant!r}: did you mean {_nearest(variant)!r}? '
+      f'Expected {forms}.')
 
 
-def _check_values(model):
-  """Raises a UserError for the first option that is impossible."""
-  def require(condition, name, expected):
-    if not condition:
-      raise UserError(
-          f'model {name} is {getattr(model, name)!r}; expected {expected}.')
-
-  for name, choices in CHOICES.items():
-    require(getattr(model, name) in choices, name, 'one of ' + ', '.join(choices))
-  for name in _SIZE_FIELDS:
-    require(_is_whole(getattr(model, name), 1), name, 'a positive whole number')
-  for name in ('num_classes', 'representation_size', 'registers'):
-    require(_is_whole(getattr(model, name), 0), name, 'a whole number, 0 for none')
-  for name in ('dropout', 'attention_dropout', 'stochastic_depth'):
-    require(0 <= getattr(model, name) < 1, name, 'a rate in [0, 1)')
-  require(model.layer_norm_eps > 0, 'layer_norm_eps', 'a positive number')
-  require(
-      len(model.patch_size) == 2 and all(_is_whole(x, 1) for x in model.patch_size),
-      'patch_size', 'two positive whole numbers, (height, width)')
-  require(
-      model.width % model.num_heads == 0, 'width',
-      f'a multiple of num_heads = {model.num_heads}; change one of them')
-  require(
-      model.position_embedding != 'sincos2d' or model.width % 4 == 0, 'width',
-      "a multiple of 4 for position_embedding 'sincos2d'; change it, or use 'learned'")
-
-
-def _is_whole(value, least):
-  return isinstance(value, int) and value >= least
-
-
-def _nearest_variant(size, patch):
+def _nearest(variant):
+  if re.search(r'(?i)[+]|mixer|\bbit|resnet|^r\d', variant):
+    names = [name for *_, examples in FAMILIES[1:] for name in examples]
+    lower = {name.lower(): name for name in names}
+    return lower[difflib.get_close_matches(variant.lower(), lower, n=1, cutoff=0)[0]]
+  size, slash, patch = variant.partition('/')
+  known_patch = re.fullmatch(r'[1-9]\d*(x[1-9]\d*)?', patch)
   near = difflib.get_close_matches(size, SIZES, n=1, cutoff=0.5)
   # Case decides between g and G, so it is ignored only when nothing is close.
   near += [s for s in SIZES if s.lower() == size.lower()]
   # 'ViT-B', 'vit_base': a size's name, or the first letter of its word.
   word = re.sub(r'(?i)^vit[-_ ]?', '', size)
   near += [s for s in SIZES if word.lower().startswith(s.lower())]
-  return (near + ['B'])[0] + (patch or '/16')
+  return (near + ['B'])[0] + (slash + patch if known_patch else '/16')

@@ -11,6 +11,7 @@ Dims: B batch, H W image and h w grid, L tokens, D width, N heads, K head size, 
 width, C classes.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from vit_jax.models import blocks, heads, positions
+from vit_jax.models import blocks, heads, patches, positions, resnet
 
 # What a block's backward pass takes from the forward pass instead of recomputing it.
 REMAT_POLICIES = {
@@ -29,37 +30,41 @@ REMAT_POLICIES = {
 
 
 class Encoder(nn.Module):
-  """Adds positions to the patches, then applies the blocks and a last norm."""
+  """Adds prefix and positions to the patches, then applies blocks and a last norm."""
   config: blocks.BlockConfig
   depth: int
   position_embedding: str
   stochastic_depth: float
   scan: bool
   remat: str
+  pre_norm: bool = False
+  last_norm: bool = True
 
   @nn.compact
-  def __call__(self, patches, cls, registers, key, attention_weights):
+  def __call__(self, grid, prefix, entries, key, attention_weights):
+    """Of the tokens in `prefix`, (1, n, D) each, the first `entries` have positions."""
     config = self.config
-    B, h, w, D = patches.shape
-    tokens = patches.reshape(B, h * w, D)  # (B, h*w, D), row by row
-    if cls is not None:
-      tokens = jnp.concatenate([_tile(cls, tokens), tokens], axis=1)
-    tokens = tokens + positions.Positions(
-        self.position_embedding, cls is not None, config.param_dtype,
-        name='posembed_input')(h, w, D).astype(tokens.dtype)
-    if registers is not None:
-      # Registers have no place in the image, hence no position entries.
-      first = int(cls is not None)
-      tokens = jnp.concatenate(
-          [tokens[:, :first], _tile(registers, tokens), tokens[:, first:]], axis=1)
+    B, h, w, D = grid.shape
+    tokens = grid.reshape(B, h * w, D)  # (B, h*w, D), row by row
+    tokens = jnp.concatenate([*(_tile(t, tokens) for t in prefix), tokens], axis=1)
+    table = positions.Positions(
+        self.position_embedding, entries, config.param_dtype,
+        name='posembed_input')(h, w, D)  # (1, entries + h*w, D)
+    without = jnp.zeros((1, tokens.shape[1] - table.shape[1], D), table.dtype)
+    table = jnp.concatenate([table[:, :entries], without, table[:, entries:]], axis=1)
+    tokens = tokens + table.astype(tokens.dtype)  # (B, L, D)
 
     # The key of the input first, then one per block.
     keys = None if key is None else jax.random.split(key, self.depth + 1)
     tokens = blocks.dropout(
         tokens, config.dropout, None if keys is None else keys[0])
+    if self.pre_norm:
+      tokens = config.layer_norm('pre_norm')(tokens)
     tokens, outputs = self._blocks(
         tokens, None if keys is None else keys[1:], attention_weights)
-    return config.layer_norm('encoder_norm')(tokens), outputs
+    if self.last_norm:
+      tokens = config.layer_norm('encoder_norm')(tokens)
+    return tokens, outputs
 
   def _blocks(self, tokens, keys, attention_weights):
     """Applies all blocks; returns the tokens and every block's outputs by name."""
@@ -103,18 +108,35 @@ class ViT(nn.Module):
   mlp_dim: int
   num_heads: int
   num_classes: int = 0  # 0: no head
-  # 'token' (class token), 'gap' (mean over patches), 'map' (attention pooling over
-  # patches) or 'none' (all tokens: registers, if any, then patches).
+  # 'token' (the first token, so the class token if there is one), 'gap' (mean over
+  # patches), 'map' (attention pooling over patches) or 'none' (all tokens).
   pool: str = 'token'
+  pool_norm: bool = False  # the last norm comes after pooling instead of before
   representation_size: int = 0  # width of the tanh layer before the head; 0: none
+  class_token: str = 'auto'  # 'yes', 'no', 'auto': only for pool 'token'
+  registers: int = 0  # extra tokens after the class token
   position_embedding: str = 'learned'  # or 'sincos2d'
-  registers: int = 0  # extra tokens without position, after the class token
+  # Which tokens before the patches have positions: 'class', 'all' (registers too) or
+  # 'none'.
+  position_prefix: str = 'class'
+  patch_bias: bool = True
+  pre_norm: bool = False  # a norm between the positions and the blocks, as in CLIP
+  qkv_bias: bool = True
+  qk_norm: bool = False  # a norm over the head size of queries and keys
+  layer_scale: float = 0.0  # initial factor of every branch; 0: no such parameters
+  # A ResNet in front of the patches: channels of its root, 0 for no ResNet, and units
+  # per block, () for the root alone. Its eps and their form are options of `resnet`.
+  resnet_width: int = 0
+  resnet_blocks: tuple[int, ...] = ()
+  group_norm_eps: float = 0.0
+  std_conv_eps: float = 0.0
+  std_conv_eps_form: str = 'auto'
   dropout: float = 0.0
   attention_dropout: float = 0.0
   stochastic_depth: float = 0.0  # rate of the last block; from 0, linear over depth
   head_bias_init: float = 0.0
   layer_norm_eps: float = 1e-6
-  gelu: str = 'tanh'  # or 'exact'
+  gelu: str = 'tanh'  # or 'exact', 'quick'
   dtype: Any = jnp.float32  # of the computation
   param_dtype: Any = jnp.float32
   scan: bool = False
@@ -128,89 +150,97 @@ class ViT(nn.Module):
     """Returns (logits, intermediates).
 
     Args:
-      images: (B, H, W, 3) float in [-1, 1], H and W divisible by the patch size.
+      images: (B, H, W, 3) float in [-1, 1]; the patch size divides H and W, or the
+        size of the ResNet's last feature map.
       train: apply dropout and stochastic depth; if any rate is positive, this needs
         `rngs={'dropout': key}`.
       attention_weights: add (B, N, L, L) 'attention_00', ... to the intermediates.
 
     Intermediates: 'patch_embedding' (B, h, w, D); 'block_00', ... (B, L, D), the
-    output of each block; 'encoder_norm' (B, L, D); 'pre_logits', the input of the
-    head; 'logits'. Without a head, the logits are the pre_logits. With pool 'map'
-    the requested attention weights include 'attention_pool' (B, N, 1, h*w).
+    output of each block; 'encoder_norm' (B, L, D), what is pooled, so not normalised
+    with `pool_norm`; 'pre_logits', the input of the head; 'logits'. Without a head,
+    the logits are the pre_logits. With pool 'map' the requested attention weights
+    include 'attention_pool' (B, N, 1, h*w). A ResNet adds 'root' and 'block1', ...
     """
-    _check_images(images, self.patch_size)
-    config = self.block_config()
-    patches = nn.Conv(
-        self.width, kernel_size=self.patch_size, strides=self.patch_size,
-        padding='VALID', dtype=self.dtype, param_dtype=self.param_dtype,
-        name='embedding')(images)  # (B, h, w, D)
+    patches.check_images(images)
+    maps = {}
+    if self.resnet_width:
+      maps = resnet.features(
+          resnet.ResNetConfig.of(self, version=1), self.resnet_width,
+          self.resnet_blocks, images)
+      images = list(maps.values())[-1]
+    grid = patches.embed(self, images, 'embedding', self.patch_bias)  # (B, h, w, D)
 
-    cls = registers = key = None
-    if self.pool == 'token':
-      cls = self.param(
-          'cls', nn.initializers.zeros, (1, 1, self.width), self.param_dtype)
-    if self.registers:
-      registers = self.param(
-          'register_tokens', nn.initializers.normal(0.02),
-          (1, self.registers, self.width), self.param_dtype)
+    key = None
     if train and (self.dropout or self.attention_dropout or self.stochastic_depth):
       key = self.make_rng('dropout')
+    prefix = self._prefix()
+    entries = {'none': 0, 'class': int(self.has_class_token),
+               'all': self.prefix_length}[self.position_prefix]
     tokens, intermediates = Encoder(
-        config, self.depth, self.position_embedding, self.stochastic_depth,
-        self.scan, self.remat, name='Transformer')(
-            patches, cls, registers, key, attention_weights)
+        self.block_config(), self.depth, self.position_embedding,
+        self.stochastic_depth, self.scan, self.remat, self.pre_norm,
+        not self.pool_norm, name='Transformer')(
+            grid, prefix, entries, key, attention_weights)
 
-    if self.pool == 'token':
-      x = tokens[:, 0]
-    elif self.pool == 'gap':
-      x = jnp.mean(tokens[:, self.registers:], axis=1)
-    elif self.pool == 'map':
-      x, weights = heads.AttentionPooling(config, name='MAPHead_0')(
-          tokens[:, self.registers:])
-      if attention_weights:
-        intermediates['attention_pool'] = weights
-    else:
-      x = tokens
+    x, weights = self._pool(tokens)
     if self.representation_size:
       x = jnp.tanh(nn.Dense(
           self.representation_size, dtype=self.dtype, param_dtype=self.param_dtype,
           name='pre_logits')(x))
-    logits = x.astype(jnp.float32)
-    if self.num_classes:
-      logits = nn.Dense(
-          self.num_classes, dtype=jnp.float32, param_dtype=self.param_dtype,
-          kernel_init=nn.initializers.zeros,
-          bias_init=nn.initializers.constant(self.head_bias_init),
-          name='head')(logits)
-    return logits, intermediates | {
-        'patch_embedding': patches, 'encoder_norm': tokens, 'pre_logits': x,
+    logits = heads.classify(self, x)
+    if weights is not None and attention_weights:
+      intermediates['attention_pool'] = weights
+    return logits, maps | intermediates | {
+        'patch_embedding': grid, 'encoder_norm': tokens, 'pre_logits': x,
         'logits': logits}
+
+  @property
+  def has_class_token(self) -> bool:
+    return {'auto': self.pool == 'token', 'yes': True, 'no': False}[self.class_token]
+
+  @property
+  def prefix_length(self) -> int:
+    """Number of tokens before the patches."""
+    return int(self.has_class_token) + self.registers
+
+  def _prefix(self):
+    """The learned tokens that come before the patches, each (1, n, D)."""
+    tokens = []
+    if self.has_class_token:
+      tokens.append(self.param(
+          'cls', nn.initializers.zeros, (1, 1, self.width), self.param_dtype))
+    if self.registers:
+      tokens.append(self.param(
+          'register_tokens', nn.initializers.normal(0.02),
+          (1, self.registers, self.width), self.param_dtype))
+    return tokens
+
+  def _pool(self, tokens):
+    """(B, L, D) -> (B, D), or all tokens; and the weights of attention pooling."""
+    config, weights = self.block_config(), None
+    patch_tokens = tokens[:, self.prefix_length:]
+    if self.pool == 'token':
+      x = tokens[:, 0]
+    elif self.pool == 'gap':
+      x = jnp.mean(patch_tokens, axis=1)
+    elif self.pool == 'map':
+      # Plain attention, whatever the options of the blocks.
+      plain = dataclasses.replace(config, qk_norm=False, qkv_bias=True)
+      x, weights = heads.AttentionPooling(plain, name='MAPHead_0')(patch_tokens)
+    else:
+      x = tokens
+    if self.pool_norm:
+      x = config.layer_norm('pool_norm')(x)
+    return x, weights
 
   def block_config(self) -> blocks.BlockConfig:
     """What the blocks and the attention pooling need to know of this model."""
-    return blocks.BlockConfig(
-        num_heads=self.num_heads, mlp_dim=self.mlp_dim, dropout=self.dropout,
-        attention_dropout=self.attention_dropout, layer_norm_eps=self.layer_norm_eps,
-        gelu=self.gelu, dtype=self.dtype, param_dtype=self.param_dtype,
-        projection=self.projection)
+    names = [f.name for f in dataclasses.fields(blocks.BlockConfig)]
+    return blocks.BlockConfig(**{name: getattr(self, name) for name in names})
 
 
 def _tile(token: jax.Array, tokens: jax.Array) -> jax.Array:
   """Repeats (1, n, D) for every example, in the dtype of `tokens`: (B, n, D)."""
   return jnp.broadcast_to(
       token.astype(tokens.dtype), (tokens.shape[0], *token.shape[1:]))
-
-
-def _check_images(images, patch_size):
-  ph, pw = patch_size
-  if images.ndim != 4 or images.shape[-1] != 3:
-    raise ValueError(
-        f'images have shape {tuple(images.shape)}; expected (batch, height, width, 3). '
-        'Add the batch dim, or convert the images to RGB.')
-  _, H, W, _ = images.shape
-  if not H or not W or H % ph or W % pw:
-    raise ValueError(
-        f'images are {H} x {W} pixels (height x width); expected multiples of the '
-        f'patch size {ph} x {pw}. Resize or crop them, for example to '
-        f'{max(H // ph, 1) * ph} x {max(W // pw, 1) * pw}, or choose another patch '
-        'size.')

@@ -16,12 +16,15 @@ from vit_jax.errors import UserError
 # Blocks stacked for a scan have a leading 'layers' dim, added by the code below.
 # `vector` marks small arrays that every device holds whole.
 LOGICAL_DIMS = (
-    (r'embedding/kernel', ('patch_height', 'patch_width', 'channels', 'width')),
-    (r'embedding/bias', ('vector',)),
+    (r'(embedding|stem)/kernel',
+     ('patch_height', 'patch_width', 'channels', 'width')),
+    (r'(embedding|stem)/bias', ('vector',)),
     (r'cls|register_tokens|MAPHead_0/probe', ('one', 'tokens', 'vector')),
     (r'Transformer/posembed_input/pos_embedding', ('one', 'tokens', 'width')),
     (r'.*LayerNorm_\d/(scale|bias)', ('vector',)),
-    (r'Transformer/encoder_norm/(scale|bias)', ('vector',)),
+    (r'(Transformer/(encoder|pre)_norm|pool_norm)/(scale|bias)', ('vector',)),
+    (r'.*MultiHeadDotProductAttention_0/(query|key)_norm/(scale|bias)', ('vector',)),
+    (r'Transformer/encoderblock(_\d+)?/layer_scale_\d', ('vector',)),
     (r'.*MultiHeadDotProductAttention_0/(query|key|value)/kernel',
      ('width', 'heads', 'head_size')),
     (r'.*MultiHeadDotProductAttention_0/(query|key|value)/bias',
@@ -32,6 +35,18 @@ LOGICAL_DIMS = (
     (r'.*MlpBlock_0/Dense_0/kernel', ('width', 'mlp')),
     (r'.*MlpBlock_0/Dense_1/kernel', ('mlp', 'width')),
     (r'.*MlpBlock_0/Dense_\d/bias', ('vector',)),
+    (r'MixerBlock_\d+/token_mixing/Dense_0/kernel', ('tokens', 'mlp')),
+    (r'MixerBlock_\d+/token_mixing/Dense_1/kernel', ('mlp', 'tokens')),
+    (r'MixerBlock_\d+/channel_mixing/Dense_0/kernel', ('width', 'mlp')),
+    (r'MixerBlock_\d+/channel_mixing/Dense_1/kernel', ('mlp', 'width')),
+    (r'MixerBlock_\d+/(token|channel)_mixing/Dense_\d/bias', ('vector',)),
+    (r'pre_head_layer_norm/(scale|bias)', ('vector',)),
+    (r'(root_block/)?conv_root/kernel',
+     ('patch_height', 'patch_width', 'channels', 'vector')),
+    (r'block\d+/unit\d+/conv(\d|_proj)/kernel',
+     ('patch_height', 'patch_width', 'channels', 'features')),
+    (r'(block\d+/unit\d+/gn(\d|_proj)|gn_root|norm-pre-head)/(scale|bias)',
+     ('vector',)),
     (r'pre_logits/kernel', ('width', 'representation')),
     (r'pre_logits/bias', ('vector',)),
     (r'head/kernel', ('width_or_representation', 'classes')),
@@ -42,7 +57,8 @@ LOGICAL_DIMS = (
 MESH_AXES = {
     'layers': None, 'one': None, 'tokens': None, 'channels': None,
     'patch_height': None, 'patch_width': None, 'vector': None,
-    'width': 'fsdp', 'width_or_representation': 'fsdp', 'heads': None,
+    'width': 'fsdp', 'width_or_representation': 'fsdp', 'features': 'fsdp',
+    'heads': None,
     'head_size': None, 'mlp': None, 'representation': None, 'classes': None,
 }
 

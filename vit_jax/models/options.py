@@ -1,0 +1,95 @@
+"""Which values the options of a model may take, and the errors that say so."""
+
+import dataclasses
+import difflib
+
+from vit_jax.errors import UserError
+from vit_jax.models import blocks, resnet, vit
+
+CHOICES = {
+    'pool': ('token', 'gap', 'map', 'none'),
+    'class_token': ('auto', 'yes', 'no'),
+    'position_embedding': ('learned', 'sincos2d'),
+    'position_prefix': ('class', 'all', 'none'),
+    'gelu': ('tanh', *(name for name in blocks.GELUS if name != 'tanh')),
+    'std_conv_eps_form': ('auto', *resnet.STANDARDISATIONS),
+    'version': (1, 2),
+    'remat': ('none', *vit.REMAT_POLICIES),
+    'projection': ('auto', '2d', '3d'),
+}
+_SIZES = ('width', 'depth', 'mlp_dim', 'token_mlp_dim', 'num_heads')
+_COUNTS = ('num_classes', 'representation_size', 'registers', 'resnet_width')
+_RATES = ('dropout', 'attention_dropout', 'stochastic_depth')
+_EPS_OR_DEFAULT = ('group_norm_eps', 'std_conv_eps')
+_SWITCHES = ('pool_norm', 'patch_bias', 'pre_norm', 'qkv_bias', 'qk_norm', 'scan')
+
+
+def names(cls) -> list[str]:
+  """All options of a model class."""
+  return [f.name for f in dataclasses.fields(cls) if f.name not in ('parent', 'name')]
+
+
+def check_names(cls, given):
+  """Raises a UserError for an unknown option, or for a size that is missing."""
+  known = names(cls)
+  for name in given:
+    if name not in known:
+      near = difflib.get_close_matches(name, known, n=1)
+      hint = f': did you mean {near[0]!r}?' if near else '; leave it out.'
+      raise UserError(
+          f'A {cls.__name__} has no option {name!r}{hint} '
+          f'All options: {", ".join(known)}.')
+  missing = [f.name for f in dataclasses.fields(cls)
+             if f.default is dataclasses.MISSING and f.name not in given
+             and f.name in known]
+  if missing:
+    raise UserError(
+        f'A model without a variant needs its sizes; missing: {", ".join(missing)}. '
+        "Set them, or name a variant such as 'B/16'.")
+
+
+def check_values(model):
+  """Raises a UserError for the first option that is impossible."""
+  known = names(type(model))
+
+  def require(options, allows, expected):
+    for name in options:
+      if name in known and not allows(getattr(model, name)):
+        raise UserError(
+            f'model {name} is {getattr(model, name)!r}; expected {expected}.')
+
+  for name, choices in CHOICES.items():
+    require([name], choices.__contains__, 'one of ' + ', '.join(map(str, choices)))
+  require(_SIZES, _is_whole(1), 'a positive whole number')
+  require(_COUNTS, _is_whole(0), 'a whole number, 0 for none')
+  require(_SWITCHES, lambda x: isinstance(x, bool), 'True or False')
+  require(_RATES, lambda x: 0 <= x < 1, 'a rate in [0, 1)')
+  require(['layer_scale'], lambda x: x >= 0, 'a positive number, 0 for none')
+  require(['layer_norm_eps'], lambda x: x > 0, 'a positive number')
+  require(_EPS_OR_DEFAULT, lambda x: x >= 0,
+          'a positive number, or 0 for that of the original code')
+  require(['patch_size'], lambda x: len(x) == 2 and all(map(_is_whole(1), x)),
+          'two positive whole numbers, (height, width)')
+  require(['resnet_blocks'], lambda x: all(map(_is_whole(1), x)),
+          'positive whole numbers, the units of every block')
+  require(['resnet_width'], lambda x: x % resnet.GROUPS == 0,
+          f'a multiple of {resnet.GROUPS}, the groups of GroupNorm')
+  if isinstance(model, vit.ViT):
+    _check_vit(model, require)
+
+
+def _check_vit(model, require):
+  """Sizes that have to fit together."""
+  require(['width'], lambda x: x % model.num_heads == 0,
+          f'a multiple of num_heads = {model.num_heads}; change one of them')
+  sincos = model.position_embedding == 'sincos2d'
+  require(['width'], lambda x: x % 4 == 0 or not sincos,
+          "a multiple of 4 for position_embedding 'sincos2d'; change it, or use "
+          "'learned'")
+  require(['resnet_blocks'], lambda x: not x or model.resnet_width,
+          '() without a ResNet; set resnet_width, usually 64, to have one')
+
+
+def _is_whole(least):
+  return lambda value: (
+      isinstance(value, int) and not isinstance(value, bool) and value >= least)
