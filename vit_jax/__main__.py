@@ -1,4 +1,4 @@
-"""The command line: `vit_jax train | eval | predict | config`.
+"""The command line: `vit_jax train | eval | predict | convert | config`.
 
 Nothing heavy is imported before a command runs, so help answers at once.
 """
@@ -49,6 +49,40 @@ def _predict(parser):
   parser.add_argument('images', nargs='+', metavar='IMAGE')
 
 
+def _size(text):
+  """'384' or '384x256' (height x width)."""
+  height, _, width = text.partition('x')
+  return int(height), int(width or height)
+
+
+def _convert(parser):
+  parser.add_argument('source', metavar='SRC', help='file, folder or work directory')
+  parser.add_argument('destination', metavar='DST', nargs='?', default='',
+                      help='new file (*.npz) or folder')
+  parser.add_argument('--to', default='', metavar='FORMAT',
+                      help='npz, big_vision, hf, timm or orbax')
+  parser.add_argument('--list', action='store_true',
+                      help='print names, shapes, dtypes and the model; write nothing')
+  parser.add_argument('--no-verify', action='store_true',
+                      help="don't run both weight sets on the same images")
+  change = parser.add_argument_group('what the file cannot say, or is to change')
+  for name in ('num_heads', 'num_classes', 'representation_size'):
+    change.add_argument(f'--{name}', type=int, metavar='N')
+  change.add_argument('--image_size', type=_size, metavar='HEIGHT[xWIDTH]',
+                      help='positions are resized to it')
+  change.add_argument('--position_grid', type=_size, metavar='H[xW]',
+                      help="patches of the file's positions, if it can't say")
+  change.add_argument('--position_resize', metavar='METHOD',
+                      help='original, hf, timm or timm_npz; default: as the source')
+  for name, help_ in (('pool', 'token, gap, map or none'),
+                      ('class_token', 'auto, yes or no'),
+                      ('gelu', 'exact, tanh or quick')):
+    change.add_argument(f'--{name}', help=help_)
+  change.add_argument('--layer_norm_eps', type=float, metavar='EPS')
+  change.add_argument('--scan', choices=('true', 'false'),
+                      help='blocks stacked (big_vision, orbax) or not')
+
+
 def _config(parser):
   parser.add_argument('--config', required=True, metavar='FILE[:ARG]')
   parser.add_argument('--json', action='store_true', help='print JSON')
@@ -63,6 +97,8 @@ COMMANDS = {
              "vit_jax eval --workdir=/tmp/digits --split='test[:50%]'"),
     'predict': ('classify image files with a trained run', _predict,
                 'vit_jax predict --workdir=/tmp/digits image.png --json'),
+    'convert': ('convert a checkpoint between code bases, and prove it', _convert,
+                'vit_jax convert ViT-B_16.npz vit_b16 --to=hf'),
     'config': ('print the complete settings of a run, start nothing', _config,
                'vit_jax config --config=configs/digits.py --config.seed=1'),
 }
@@ -76,7 +112,8 @@ def make_parser():
   for name, (summary, add_flags, example) in COMMANDS.items():
     command = commands.add_parser(
         name, help=summary, description=f'{summary.capitalize()}.', allow_abbrev=False,
-        epilog=f'Example: {example.replace("%", "%%")}. {_OVERRIDES}')
+        epilog=f'Example: {example.replace("%", "%%")}. '
+               f'{"" if name == "convert" else _OVERRIDES}')
     add_flags(command)
   return parser
 

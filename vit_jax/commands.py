@@ -7,6 +7,7 @@ from absl import logging as absl_logging
 
 from vit_jax import config as config_lib
 from vit_jax import workdir as workdir_lib
+from vit_jax.errors import UserError
 
 
 def run_train(args, overrides):
@@ -43,6 +44,33 @@ def run_predict(args, overrides):
       print(path)
       for i in top:
         print(f'  {probabilities[i]:7.2%}  {names[i]}')
+
+
+# Flags of `convert` that are settings of `vit_jax.checkpoints.load`.
+_LOAD_SETTINGS = (
+    'num_heads', 'num_classes', 'representation_size', 'image_size', 'position_grid',
+    'position_resize', 'pool', 'class_token', 'gelu', 'layer_norm_eps')
+
+
+def run_convert(args, overrides):
+  if overrides:
+    raise UserError(
+        f'Unexpected {overrides[0]}: a conversion has no config. Settings of the '
+        'model are flags of their own, see vit_jax convert --help.')
+  if bool(args.destination) == args.list:
+    raise UserError('Give either a destination DST, or --list.')
+  settings = {name: getattr(args, name) for name in _LOAD_SETTINGS
+              if getattr(args, name) is not None}
+  if args.scan:
+    settings['scan'] = args.scan == 'true'
+  _quiet_logs()
+  from vit_jax.checkpoints import convert
+  if args.list:
+    print(convert.listing(args.source, **settings))
+    return
+  print('\n'.join(convert.convert(
+      args.source, args.destination, args.to, verification=not args.no_verify,
+      **settings)))
 
 
 def run_config(args, overrides):

@@ -1,48 +1,72 @@
-"""Starting a run from the parameters of another one."""
+"""Starting a run from the parameters of another one, or of any other checkpoint."""
 
 import contextlib
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from vit_jax import workdir as workdir_lib
-from vit_jax.checkpoints.store import Store
-from vit_jax.errors import UserError
+from vit_jax.checkpoints import augreg, detect, names, opening, orbax_model, pretrained
+from vit_jax.checkpoints.jax_names import own
 
 
 def check(checkpoint: str, job):
   """Raises UserError unless `load_params` will find what the job's model needs."""
-  with _open(checkpoint) as (store, step, config):
-    store.check_params(step, job.abstract_state.params, averaged=config.ema_decay > 0)
+  with _adapted(checkpoint, job):
+    pass
 
 
 def load_params(state, checkpoint: str, job):
-  """`state` with the parameters of the newest checkpoint in a work directory.
+  """`state` with the parameters of a checkpoint, fitted to the job's model.
+
+  What the checkpoint doesn't have, such as a head of other classes, stays as it was
+  initialised. `config.init` says what to do with head, pre_logits and positions.
 
   Args:
     state: the freshly initialised `TrainState`.
-    checkpoint: work directory of another run; its averaged parameters are taken
-      if it has them.
+    checkpoint: anything that `load.load` reads (of a work directory, the newest
+      checkpoint, averaged if it is), or the name of a published AugReg model.
     job: the job that is about to train.
   """
-  with _open(checkpoint) as (store, step, config):
-    params = store.restore_params(
-        step, job.abstract_state.params, averaged=config.ema_decay > 0)
-  ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+  with _adapted(checkpoint, job) as (weights, report):
+    if jax.process_index() == 0:
+      print(report)
+    shapes = opening.shapes_of(job.model, _grid(job))
+    # Stacked, if the model is: a parameter that is missing in part is missing.
+    links = [link for link in own(job.model, shapes)
+             if all(name in weights for name in link.ours)]
+    found = names.to_theirs(links, weights)
+    params = orbax_model.flatten(state.params)
+    for name in list(params):
+      if name in found:
+        params[name] = _place(found[name], params[name])
+  params = orbax_model.nest(params)
+  ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, params)
   return state.replace(params=params, ema=ema)
 
 
 @contextlib.contextmanager
-def _open(checkpoint):
-  """(store, its newest step, the configuration of its run)."""
-  config = workdir_lib.read_config(checkpoint)
-  store = Store(checkpoint, config.checkpoint, read_only=True)
-  try:
-    step = store.latest()
-    if step is None:
-      raise UserError(
-          f'config.init.checkpoint={checkpoint} holds no checkpoint yet; give the '
-          'work directory of a run that has saved one.')
-    yield store, step, config
-  finally:
-    store.close()
+def _adapted(checkpoint, job):
+  """(weights, report) of an open checkpoint, see `pretrained.adapt`."""
+  init, model = job.config.init, job.model
+  hints = {name: getattr(model, name) for name in ('num_heads', 'pool')
+           if hasattr(model, name)}
+  with opening.opened(
+      augreg.resolve(checkpoint), hints=hints,
+      image_size=job.config.data.image_size, best=False) as opened:
+    yield pretrained.adapt(
+        opened, model, _grid(job), head=getattr(init, 'head', 'auto'),
+        pre_logits=getattr(init, 'pre_logits', 'drop'),
+        position_resize=getattr(init, 'position_resize', 'original'))
+
+
+def _grid(job):
+  if not hasattr(job.model, 'patch_size'):
+    return None
+  return detect.grid_of(job.model, job.config.data.image_size)
+
+
+def _place(weight, like):
+  """The weight where and as what `like` is; every device takes only its part."""
+  array = np.asarray(weight.read())
+  return jax.make_array_from_callback(
+      like.shape, like.sharding, lambda part: array[part].astype(like.dtype))

@@ -1,0 +1,172 @@
+"""Fine-tuning from foreign checkpoints: what is kept, resized, made anew."""
+
+import types
+
+import golden
+import jax
+import numpy as np
+import pytest
+
+from vit_jax.checkpoints import initial, opening, pretrained
+from vit_jax.checkpoints.jax_names import POSITIONS
+from vit_jax.checkpoints.load import load
+from vit_jax.errors import UserError
+from vit_jax.models import layout, variants
+from vit_jax.parallel import mesh as mesh_lib
+from vit_jax.parallel import rules
+from vit_jax.sections import MeshSection
+from vit_jax.state import TrainState
+
+_FILE = golden.FOLDER / 'vitjax_posembed_resize' / 'params.npz'  # 21 classes, 20 hidden
+_SIZES = {'patch_size': 8, 'width': 32, 'depth': 2, 'mlp_dim': 64, 'num_heads': 2}
+
+
+def _job(num_classes=10, image_size=(48, 48), init=None, fsdp=1, **options):
+  """As much of a `job.Job` as loading needs."""
+  model = variants.create('', num_classes, **_SIZES | options)
+  mesh = mesh_lib.create(MeshSection(fsdp=fsdp))
+
+  def make():
+    params = layout.init(model, jax.random.key(0), image_size)
+    return TrainState(step=0, params=params, opt_state=(), ema=params)
+  state = jax.jit(make, out_shardings=rules.state_shardings(
+      jax.eval_shape(make), mesh))()
+  config = types.SimpleNamespace(
+      data=types.SimpleNamespace(image_size=image_size),
+      init=types.SimpleNamespace(**init or {}))
+  return types.SimpleNamespace(model=model, config=config), state
+
+
+def _flat(state):
+  return golden.flatten(state.params)
+
+
+def test_as_in_the_original_code(capsys):
+  """Head from the initialisation, pre_logits dropped, positions resized."""
+  case = golden.load_case('vitjax_posembed_resize')
+  job, state = _job()
+  loaded = initial.load_params(state, str(_FILE), job)
+  flat, before = _flat(loaded), _flat(state)
+  kept = golden.flatten(case['params'])
+  for name in case['meta']['expected']['keys_restored_unchanged']:
+    old = name.replace('LayerNorm_1', 'LayerNorm_2').replace(
+        'MlpBlock_0', 'MlpBlock_3').replace(
+            'DotProductAttention_0', 'DotProductAttention_1')
+    np.testing.assert_array_equal(flat[name], kept[old if old in kept else name])
+  np.testing.assert_allclose(
+      flat[POSITIONS], case['io']['pos_embedding_resized'], atol=1e-5)
+  for name in ('head/kernel', 'head/bias'):
+    np.testing.assert_array_equal(flat[name], before[name])
+  assert flat.keys() == before.keys()
+  assert jax.tree.all(jax.tree.map(
+      lambda a, b: bool((a == b).all()), loaded.params, loaded.ema))
+  report = capsys.readouterr().out
+  for line in ('resized: ' + POSITIONS + ' from 4 x 4 to 6 x 6',
+               'initialised anew: head/kernel (32, 10)',
+               'ignored: head/kernel (24, 21)', 'ignored: pre_logits/kernel (32, 24)'):
+    assert line in report
+
+
+@pytest.mark.parametrize('fsdp, scan', [(1, True), (8, False), (4, True)])
+def test_arrays_arrive_as_the_run_wants_them(fsdp, scan):
+  job, state = _job(fsdp=fsdp, scan=scan)
+  loaded = initial.load_params(state, str(_FILE), job)
+  plain_job, plain_state = _job()
+  plain = initial.load_params(plain_state, str(_FILE), plain_job)
+  expected = layout.stack_blocks(plain.params) if scan else plain.params
+  for (path, x), y, z in zip(
+      jax.tree_util.tree_leaves_with_path(loaded.params), jax.tree.leaves(expected),
+      jax.tree.leaves(state.params), strict=True):
+    np.testing.assert_array_equal(x, y, err_msg=str(path))
+    assert x.sharding == z.sharding
+
+
+def test_pre_logits_and_head_can_be_kept():
+  job, state = _job(num_classes=21, representation_size=24, image_size=(32, 32),
+                    init={'head': 'keep', 'pre_logits': 'keep'})
+  flat = _flat(initial.load_params(state, str(_FILE), job))
+  expected = golden.flatten(golden.load_case('vitjax_posembed_resize')['params'])
+  for name in ('head/kernel', 'head/bias', 'pre_logits/kernel', POSITIONS):
+    np.testing.assert_array_equal(flat[name], expected[name])
+
+
+def test_a_head_that_fits_can_be_reset():
+  for init, kept in ({}, True), ({'head': 'reset'}, False):
+    job, state = _job(num_classes=21, representation_size=24, init=init)
+    flat = _flat(initial.load_params(state, str(_FILE), job))
+    assert bool(np.any(flat['head/kernel'])) == kept
+
+
+def test_a_head_behind_another_layer_is_not_kept(tmp_path):
+  """Its shape would fit by chance."""
+  with np.load(_FILE) as arrays:
+    arrays = dict(arrays)
+  rng = np.random.default_rng(0)
+  arrays |= {'pre_logits/kernel': rng.normal(size=(32, 32)), 'pre_logits/bias':
+             np.zeros(32), 'head/kernel': rng.normal(size=(32, 21))}
+  np.savez(tmp_path / 'x.npz', **arrays)
+  job, state = _job(num_classes=21)
+  flat = _flat(initial.load_params(state, str(tmp_path / 'x.npz'), job))
+  assert not np.any(flat['head/kernel'])
+
+
+@pytest.mark.parametrize('options, init, match', [
+    ({'width': 48}, {}, 'belongs to another model'),
+    ({'depth': 3}, {}, 'encoderblock_2'),
+    ({'pool': 'gap'}, {}, r'cls: \(1, 1, 32\) in the checkpoint, absent in the model'),
+    ({'num_heads': 4}, {}, 'belongs to another model'),
+    ({}, {'head': 'keep'}, r'head to keep is \(24, 21\)'),
+    ({}, {'pre_logits': 'keep'}, 'Set representation_size to 24'),
+    ({}, {'position_resize': 'area'}, 'position_resize'),
+    ({}, {'head': 'zero'}, 'auto, keep, reset'),
+])
+def test_what_does_not_fit_is_found_before_anything_is_written(options, init, match):
+  job, _ = _job(init=init, **options)
+  with pytest.raises(UserError, match=match):
+    initial.check(str(_FILE), job)
+
+
+@pytest.mark.parametrize('case, options', [
+    ('bv_tok', {}), ('hf_vit_cls', {'position_prefix': 'none'}),
+    ('timm_reg_cls', {'position_prefix': 'all', 'registers': 2, 'layer_scale': 1e-5}),
+    ('timm_reg_cls', {'position_prefix': 'class', 'registers': 2,
+                      'layer_scale': 1e-5})])
+def test_position_entries_of_other_tokens_do_not_change_the_outputs(case, options):
+  folder = golden.FOLDER / case
+  path = folder / 'params.npz' if (folder / 'params.npz').exists() else folder
+  with np.load(folder / 'io.npz') as arrays:
+    images, expected = arrays['image'], arrays['logits']
+  with opening.opened(path) as checkpoint:
+    model = checkpoint.model.clone(**{'position_prefix': 'class'} | options)
+    weights, report = pretrained.adapt(checkpoint, model, checkpoint.grid)
+    params = golden.unflatten({n: w.read() for n, w in weights.items()})
+  assert not report.initialised
+  logits, _ = jax.jit(model.apply)({'params': params}, images)
+  np.testing.assert_allclose(logits, expected, atol=5e-5, rtol=1e-4)
+
+
+def test_other_numerics_are_reported(capsys):
+  load(golden.FOLDER / 'bv_siglip_img' / 'params.npz', verbose=True)
+  assert 'not: opt/0, params/b, params/t, params/txt' in capsys.readouterr().out
+  with opening.opened(golden.FOLDER / 'hf_vit_cls') as checkpoint:
+    model = checkpoint.model.clone(gelu='tanh', layer_norm_eps=1e-6)
+    _, report = pretrained.adapt(checkpoint, model, (4, 4))
+  assert report.differs == [
+      "gelu is 'exact' in the checkpoint, 'tanh' here",
+      'layer_norm_eps is 1e-12 in the checkpoint, 1e-06 here']
+
+
+def test_subtree_after_a_colon():
+  path = str(golden.FOLDER / 'bv_siglip_img' / 'params.npz')
+  assert load(path + ':img')[0] == load(path)[0]
+  with pytest.raises(UserError, match="nothing under 'audio'"):
+    load(path + ':audio')
+
+
+def test_augreg_names_are_understood(monkeypatch, tmp_path):
+  monkeypatch.setattr(
+      initial.augreg, 'resolve',
+      lambda name: str(_FILE) if name == 'augreg:B_16' else name)
+  job, state = _job()
+  flat = _flat(initial.load_params(state, 'augreg:B_16', job))
+  assert np.any(flat['embedding/kernel'])

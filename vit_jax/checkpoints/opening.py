@@ -1,0 +1,231 @@
+"""Opening any supported checkpoint: its model, and its parameters by our names."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from vit_jax.checkpoints import (
+  detect,
+  detect_jax,
+  detect_torch,
+  jax_names,
+  names,
+  npz,
+  orbax_model,
+  safetensors_file,
+  torch_file,
+)
+from vit_jax.checkpoints.detect import Detected, Shapes
+from vit_jax.checkpoints.weights import Weight
+from vit_jax.checkpoints.worlds import WORLDS, World
+from vit_jax.errors import UserError
+from vit_jax.models import layout
+
+# Settings that ask for a change of the model rather than say what the file is.
+CHANGES = ('num_classes', 'representation_size', 'scan', 'dtype', 'param_dtype')
+
+# Weights of Hugging Face and timm in a folder, in the order of preference.
+_IN_FOLDER = ('model.safetensors', 'pytorch_model.bin')
+_SHARDS = 'model.safetensors.index.json'
+
+
+@dataclasses.dataclass
+class Checkpoint:
+  """An open checkpoint; the weights can be read until it is closed."""
+  path: str
+  world: World
+  detected: Detected
+  model: Any
+  grid: tuple[int, int] | None  # (h, w) of the positions; None: any
+  weights: dict[str, Weight]  # by our names, blocks unrolled
+  stored: dict[str, Weight]  # as in the file
+  notes: list[str]  # what of the file was left aside
+
+
+@contextlib.contextmanager
+def opened(path, overrides: dict | None = None, *, image_size=None,
+           position_grid=None, hints: dict | None = None, best=True):
+  """A `Checkpoint` of a file or folder, see `load`.
+
+  Args:
+    path: npz (with ':subtree' after it, if need be), safetensors, bin, a folder of
+      Hugging Face or timm, an exported model or a work directory.
+    overrides: settings of the model that the file can't say.
+    image_size: (height, width) of the images, or None.
+    position_grid: (h, w) of the file's positions, or None: as it says.
+    hints: settings to fall back on where the file leaves a choice.
+    best: of a work directory, the best checkpoint rather than the newest.
+  """
+  # CHANGES don't say what the file holds.
+  said = {k: v for k, v in (overrides or {}).items() if k not in CHANGES}
+  path, subtree = split_subtree(str(path))
+  with contextlib.ExitStack() as stack:
+    try:
+      read = _read(stack, path, subtree, said, best)
+    except detect.AmbiguousError as e:
+      if e.field not in (hints or {}):
+        raise
+      said[e.field] = hints[e.field]
+      read = _read(stack, path, subtree, said, best)
+    detected, weights, stored, notes = read
+    if position_grid:
+      detected.grid = tuple(position_grid)
+    model = detected.create(said)
+    grid = detect.settle_grid(path, model, detected, image_size)
+    world = WORLDS[detected.world]
+    expected = shapes_of(model, grid)
+    ours = names.to_ours(world.read(model, expected), weights, expected, path)
+    yield Checkpoint(path, world, detected, model, grid, ours, stored, notes)
+
+
+def list_stored(path) -> dict[str, Weight]:
+  """Names, shapes and dtypes in a file, whatever it holds."""
+  path = epath.Path(split_subtree(str(path))[0])
+  with contextlib.ExitStack() as stack:
+    if path.is_dir() and orbax_model.is_model(path):
+      return orbax_model.read_model(path)[1]
+    if path.is_dir() and orbax_model.is_workdir(path):
+      return orbax_model.read_workdir(path, best=True)[1]
+    return _read_file(stack, path)[0]
+
+
+def split_subtree(path: str) -> tuple[str, str]:
+  """'file.npz:img' -> ('file.npz', 'img')."""
+  match = re.fullmatch(r'(.*\.npz):([^:]*)', path)
+  return (match[1], match[2].strip('/')) if match else (path, '')
+
+
+def shapes_of(model, grid) -> dict[str, tuple]:
+  """{our name: shape} of a model's parameters, blocks unrolled."""
+  if getattr(model, 'scan', False):
+    model = model.clone(scan=False)
+  return dict(_shapes_of(model.clone(dtype=np.dtype('float32')), grid))
+
+
+@functools.lru_cache(maxsize=16)  # every conversion asks several times
+def _shapes_of(model, grid):
+  image_size = detect.image_size_of(model, grid)
+  params = jax.eval_shape(
+      lambda: layout.init(model, jax.random.key(0), image_size))
+  return {name: x.shape for name, x in orbax_model.flatten(params).items()}
+
+
+def _read(stack, path, subtree, overrides, best):
+  """(detected, weights by their names, stored weights, notes)."""
+  path = epath.Path(path)
+  if path.is_dir() and orbax_model.is_model(path):
+    detected, weights = orbax_model.read_model(path)
+    return detected, weights, weights, []
+  if path.is_dir() and orbax_model.is_workdir(path):
+    detected, weights = orbax_model.read_workdir(path, best=best)
+    return detected, weights, weights, []
+  stored, config = _read_file(stack, path)
+  notes = []
+  if path.suffix == '.npz':
+    weights, notes = _root(path, stored, subtree)
+    weights = _current(path, weights)
+    detected = detect_jax.detect(Shapes(path, weights), overrides)
+  else:
+    weights, shapes, detected = stored, Shapes(path, stored), None
+    if detect_torch.is_hugging_face(shapes):
+      detected = detect_torch.hugging_face(shapes, config, overrides)
+    elif detect_torch.is_timm(shapes):
+      detected = detect_torch.timm(shapes, config, overrides)
+  if detected is None:
+    some = ', '.join(list(weights)[:4])
+    raise UserError(
+        f'{path} is a checkpoint of another architecture: it holds {some}, ... '
+        'Expected a ViT of vision_transformer, big_vision, Hugging Face or timm, an '
+        'MLP-Mixer or a ResNet of BiT.')
+  return detected, weights, stored, notes
+
+
+def _read_file(stack, path):
+  """(weights as stored, config.json beside them)."""
+  if path.is_dir():
+    folder = path
+    files = [folder / name for name in _IN_FOLDER if (folder / name).is_file()]
+    if not files and (folder / _SHARDS).is_file():
+      index = _json(folder / _SHARDS).get('weight_map', {})
+      files = [folder / name for name in sorted(set(index.values()))]
+      weights = {}
+      for file in files:
+        weights |= stack.enter_context(safetensors_file.read(file))
+      return weights, _json(folder / 'config.json')
+    if not files:
+      raise UserError(
+          f'{path} holds no checkpoint: expected {", ".join(_IN_FOLDER)}, an exported '
+          'model (model.json) or the work directory of a run (config.json and '
+          'checkpoints).')
+    path = files[0]
+  elif not path.is_file():
+    raise UserError(
+        f'There is no {path}: it is not the work directory of a run, nor a folder or '
+        'file of weights. Give an existing checkpoint.')
+  readers = {'.npz': npz.read, '.safetensors': safetensors_file.read,
+             '.bin': torch_file.read, '.pt': torch_file.read, '.pth': torch_file.read}
+  if path.suffix not in readers:
+    raise UserError(
+        f'{path} has no known ending; expected one of {", ".join(readers)}, or a '
+        'folder.')
+  return (stack.enter_context(readers[path.suffix](path)),
+          _json(path.parent / 'config.json'))
+
+
+def _json(path):
+  if not path.is_file():
+    return {}
+  try:
+    values = json.loads(path.read_text())
+  except (OSError, ValueError) as e:
+    raise UserError(f'Cannot read {path}: {e}. Mend or remove it.') from e
+  if not isinstance(values, dict):
+    raise UserError(f'{path} holds no JSON object. Mend or remove it.')
+  return values
+
+
+def _root(path, stored, subtree):
+  """The parameters of one model among what a training run stored.
+
+  Newer files have them under 'params', older ones under 'opt/target', published ones
+  at the root. A two-tower file has an image tower 'img' there.
+  """
+  for root in ('params/', 'opt/target/', ''):
+    if any(name.startswith(root) for name in stored):
+      break
+  weights = {name[len(root):]: w for name, w in stored.items()
+             if name.startswith(root) and (root or not name.startswith(
+                 ('opt/', 'chrono/')))}
+  if not subtree and any(name.startswith('img/') for name in weights):
+    subtree = 'img'
+  if subtree:
+    weights = {name[len(subtree) + 1:]: w for name, w in weights.items()
+               if name.startswith(subtree + '/')}
+    if not weights:
+      towers = sorted({name.split('/')[0] for name in stored})
+      raise UserError(
+          f'{path} has nothing under {subtree!r}; it has {", ".join(towers)}.')
+  used = {id(w) for w in weights.values()}
+  aside = sorted({'/'.join(name.split('/')[:2])
+                  for name, w in stored.items() if id(w) not in used})
+  where = root + (subtree + '/' if subtree else '')
+  notes = [f'Only {where} was read, and not: {", ".join(aside)}'] if aside else []
+  return weights, notes
+
+
+def _current(path, weights):
+  renamed = {}
+  for name, weight in weights.items():
+    new = jax_names.current(name)
+    if new in renamed:
+      raise UserError(
+          f'{path} holds {new} under two names; expected the names of one release.')
+    renamed[new] = weight
+  return renamed

@@ -1,0 +1,175 @@
+"""Exported models and work directories: this project's own checkpoints.
+
+An exported model is a folder with `model.json` (class, options, image size) and one
+Orbax folder under `params/` for every part of the model, such as a block: Orbax copies
+all that it is about to write, which would be the whole model otherwise.
+"""
+
+import json
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from vit_jax import workdir as workdir_lib
+from vit_jax.checkpoints.detect import Detected, grid_of, image_size_of
+from vit_jax.checkpoints.store import Store
+from vit_jax.checkpoints.weights import Weight, of_array
+from vit_jax.errors import UserError
+from vit_jax.models import options as options_lib
+from vit_jax.models import variants
+
+_MODEL, _PARAMS, _FORMAT = 'model.json', 'params', 'vit_jax model 1'
+# Class of the model -> a variant of it, to give `variants.create` every field.
+_VARIANTS = {'ViT': '', 'Mixer': 'Mixer-B/16', 'BiT': 'R50x1'}
+
+
+def is_model(path: epath.Path) -> bool:
+  return (path / _MODEL).is_file()
+
+
+def is_workdir(path: epath.Path) -> bool:
+  return (path / 'config.json').is_file() and (path / 'checkpoints').is_dir()
+
+
+def read_model(path: epath.Path) -> tuple[Detected, dict[str, Weight]]:
+  """The model of an export, and its parameters."""
+  try:
+    values = json.loads((path / _MODEL).read_text())
+    if values['format'] != _FORMAT:
+      raise ValueError(f'its format is {values["format"]!r}')
+    detected = _detected(
+        values['class'], values['options'], tuple(values['image_size']))
+    weights = {}
+    for folder in sorted((path / _PARAMS).iterdir()):
+      weights |= _Part(folder).weights()
+  except (OSError, ValueError, KeyError, TypeError) as e:
+    raise UserError(
+        f'{path} is not a readable exported model: {e}. Expected {_MODEL} with '
+        f'format {_FORMAT!r} and an Orbax folder {_PARAMS}.') from e
+  return detected, weights
+
+
+def write_model(folder: epath.Path, model, grid, weights: dict[str, Weight],
+                progress=lambda nbytes: None):
+  """Fills an empty folder; `weights` have the names of the model's own layout."""
+  options = {name: getattr(model, name) for name in options_lib.names(type(model))}
+  for name in ('dtype', 'param_dtype'):
+    options[name] = np.dtype(options[name]).name
+  (folder / _MODEL).write_text(json.dumps({
+      'format': _FORMAT, 'class': type(model).__name__, 'options': options,
+      'image_size': image_size_of(model, grid)}, indent=2) + '\n')
+  (folder / _PARAMS).mkdir()
+  parts = {}
+  for name in weights:
+    parts.setdefault(_part(name), []).append(name)
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    for part, names in parts.items():
+      arrays = {name: np.ascontiguousarray(weights[name].read()) for name in names}
+      checkpointer.save(
+          folder / _PARAMS / part, args=ocp.args.PyTreeSave(nest(arrays)))
+      progress(sum(x.nbytes for x in arrays.values()))
+
+
+def _part(name):
+  """The folder of a parameter: a block, a layer, or one array of stacked blocks."""
+  names = name.split('/')
+  if names[:2] == ['Transformer', 'encoderblock']:
+    return '.'.join(names)
+  return '.'.join(names[:2]) if names[0] == 'Transformer' else names[0]
+
+
+def read_workdir(path: epath.Path, *, best: bool) -> tuple[Detected, dict]:
+  """The model of a run, and the parameters of its best or newest checkpoint."""
+  config = workdir_lib.read_config(path)
+  num_classes = workdir_lib.read_dataset(path).num_classes
+  model = variants.from_section(config.model, num_classes, jax.default_backend())
+  options = {name: getattr(model, name) for name in options_lib.names(type(model))}
+  store = Store(path, config.checkpoint, read_only=True)
+  try:
+    step = (store.best() if best else None) or store.latest()
+    if step is None:
+      raise UserError(
+          f'{path} holds no checkpoint yet; give the work directory of a run that has '
+          'saved one.')
+    part = 'ema' if config.ema_decay > 0 else 'params'
+    params = _restore(epath.Path(store.path(step)) / 'state', part)
+  finally:
+    store.close()
+  detected = _detected(type(model).__name__, options, config.data.image_size)
+  return detected, {name: of_array(x) for name, x in params.items()}
+
+
+def _detected(class_name, options, image_size):
+  options = dict(options)
+  variant, num_classes = _VARIANTS[class_name], options.pop('num_classes')
+  detected = Detected('vit_jax', options, num_classes, None, variant=variant)
+  model = detected.create({})
+  if class_name != 'BiT':
+    detected.grid = grid_of(model, image_size)
+  if getattr(model, 'position_embedding', 'learned') == 'learned' and detected.grid:
+    detected.tokens = detected.grid[0] * detected.grid[1]
+  return detected
+
+
+class _Part:
+  """One Orbax folder of an export, read as a whole when the first array is needed."""
+
+  def __init__(self, folder):
+    self._folder = folder
+    self._waiting = {}
+
+  def weights(self) -> dict[str, Weight]:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+      tree = checkpointer.metadata(self._folder).item_metadata.tree
+    return {
+        name: Weight(tuple(x.shape), np.dtype(x.dtype),
+                     lambda name=name: self._read(name))
+        for name, x in flatten(tree).items()}
+
+  def _read(self, name):
+    if name not in self._waiting:
+      self._waiting = _restore(self._folder)
+    return self._waiting.pop(name)
+
+
+def _restore(path, subtree: str = '') -> dict[str, np.ndarray]:
+  """{flat name: array} of an Orbax tree, or of one subtree of it."""
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    tree = checkpointer.metadata(path).item_metadata.tree
+    wanted = {subtree: tree[subtree]} if subtree else tree
+    as_numpy = jax.tree.map(
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    try:
+      restored = checkpointer.restore(path, args=ocp.args.PyTreeRestore(
+          item=wanted, restore_args=as_numpy, partial_restore=bool(subtree)))
+    except (OSError, ValueError, KeyError) as e:
+      raise UserError(
+          f'{path} is not a readable Orbax checkpoint: {e}. Export or train it '
+          'again.') from e
+  return flatten(restored[subtree] if subtree else restored)
+
+
+def flatten(nested: dict, prefix: str = '') -> dict:
+  """{'a/b/c': array} of nested dicts."""
+  flat = {}
+  for name, value in nested.items():
+    if isinstance(value, dict):
+      flat |= flatten(value, f'{prefix}{name}/')
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def nest(flat: dict) -> dict:
+  """Inverse of `flatten`."""
+  nested = {}
+  for name, value in flat.items():
+    *parents, leaf = name.split('/')
+    node = nested
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[leaf] = value
+  return nested
+

@@ -1,0 +1,197 @@
+"""Fitting the parameters of one model to another that is about to be fine-tuned.
+
+The head is kept where it fits and starts anew otherwise, the layer before it
+(pre_logits) is dropped if the new model has none, and positions are resized.
+Everything else must fit exactly. A report says what happened to every parameter.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from vit_jax.checkpoints import names, opening, resize_positions
+from vit_jax.checkpoints.jax_names import POSITIONS
+from vit_jax.checkpoints.weights import Weight
+from vit_jax.errors import UserError
+
+HEADS = ('auto', 'keep', 'reset')
+PRE_LOGITS = ('drop', 'keep')
+# Options that change the outputs although all parameters are the same.
+NUMERICS = ('gelu', 'layer_norm_eps', 'group_norm_eps', 'std_conv_eps',
+            'std_conv_eps_form', 'pool', 'pool_norm')
+
+
+@dataclasses.dataclass
+class Report:
+  """What became of the parameters, one line each; `loaded` holds names."""
+  path: str
+  loaded: list[str]
+  resized: list[str]
+  initialised: list[str]
+  ignored: list[str]
+  differs: list[str]
+
+  def __str__(self):
+    lines = [f'Parameters from {self.path}: {len(self.loaded)} arrays loaded.']
+    for title, entries in (
+        ('resized', self.resized), ('initialised anew', self.initialised),
+        ('ignored', self.ignored), ('computed differently', self.differs)):
+      lines += [f'  {title}: {entry}' for entry in entries]
+    return '\n'.join(lines)
+
+
+def adapt(
+    checkpoint: opening.Checkpoint, model, grid, *, head: str = 'auto',
+    pre_logits: str = 'drop', position_resize: str = 'original',
+) -> tuple[dict[str, Weight], Report]:
+  """The weights that `model` takes from a checkpoint, by our unrolled names.
+
+  Args:
+    checkpoint: an open one.
+    model: what the weights are for.
+    grid: (h, w) of its patches.
+    head: 'keep' it (an error if it doesn't fit), 'reset' it, or 'auto': keep if it
+      fits.
+    pre_logits: 'drop' them if the model has none, or 'keep': an error then.
+    position_resize: a method of `resize_positions`, or 'auto': that of the world
+      that the checkpoint comes from.
+
+  Raises:
+    UserError: if the checkpoint belongs to another model.
+  """
+  for name, value, known in (
+      ('head', head, HEADS), ('pre_logits', pre_logits, PRE_LOGITS)):
+    if value not in known:
+      raise UserError(f'{name} is {value!r}; expected one of {", ".join(known)}.')
+  if position_resize == 'auto':
+    position_resize = checkpoint.world.position_resize
+  resize_positions.check_method(position_resize)
+  weights = dict(checkpoint.weights)
+  expected = opening.shapes_of(model, grid)
+  report = Report(checkpoint.path, [], [], [], list(checkpoint.notes),
+                  _differences(checkpoint.model, model))
+  _pre_logits(checkpoint, weights, expected, pre_logits, report)
+  _head(checkpoint, weights, expected, head, report)
+  _positions(checkpoint, weights, expected, model, grid, position_resize, report)
+  absent = {line.split(' ')[0] for line in report.initialised}
+  wrong = [
+      f'  {name}: {_shape(weights, name)} in the checkpoint, '
+      f'{expected.get(name, "absent")} in the model'
+      for name in sorted(weights.keys() | expected.keys())
+      if name not in absent and _shape(weights, name) != expected.get(name, 'absent')]
+  if wrong:
+    raise UserError(
+        f'The checkpoint {checkpoint.path} belongs to another model than the '
+        f'configured one:\n{names.shorten(wrong)}\nUse the settings it was made with '
+        '(`vit_jax convert FILE --list` prints them) for config.model and '
+        'config.data.image_size.')
+  report.loaded = list(weights)
+  return weights, report
+
+
+def _differences(file_model, model):
+  if type(file_model) is not type(model):
+    return []
+  return [
+      f'{name} is {getattr(file_model, name)!r} in the checkpoint, '
+      f'{getattr(model, name)!r} here'
+      for name in NUMERICS
+      if getattr(file_model, name, None) != getattr(model, name, None)]
+
+
+def _pre_logits(checkpoint, weights, expected, choice, report):
+  stored, wanted = 'pre_logits/kernel' in weights, 'pre_logits/kernel' in expected
+  if stored and not wanted:
+    width = weights['pre_logits/kernel'].shape[1]
+    if choice == 'keep':
+      raise UserError(
+          f'{checkpoint.path} has a layer pre_logits of width {width} to keep, and the '
+          f'model has none. Set representation_size to {width}, or drop the layer.')
+    for name in ('pre_logits/kernel', 'pre_logits/bias'):
+      report.ignored.append(f'{name} {weights.pop(name).shape}: dropped')
+  elif wanted and not stored:
+    report.initialised += [
+        f'pre_logits/{x} {expected[f"pre_logits/{x}"]}' for x in ('kernel', 'bias')]
+
+
+def _head(checkpoint, weights, expected, choice, report):
+  head = ('head/kernel', 'head/bias')
+  # Behind another last layer, a head of the right shape would mean nothing.
+  same_input = ('pre_logits/kernel' in checkpoint.weights) == (
+      'pre_logits/kernel' in expected)
+  fits = same_input and all(
+      _shape(weights, name) == expected.get(name) for name in head)
+  if choice == 'keep' and 'head/kernel' in expected and not fits:
+    raise UserError(
+        f'The head to keep is {_shape(weights, "head/kernel")} in {checkpoint.path} '
+        f'and {expected["head/kernel"]} in the model'
+        f'{"" if same_input else ", behind another layer pre_logits"}. Make the model '
+        'match, or reset the head.')
+  if fits and choice != 'reset':
+    return
+  for name in head:
+    if name in weights:
+      report.ignored.append(f'{name} {weights.pop(name).shape}')
+    if name in expected:
+      report.initialised.append(f'{name} {expected[name]}')
+
+
+def _positions(checkpoint, weights, expected, model, grid, method, report):
+  if POSITIONS not in weights or POSITIONS not in expected:
+    return  # a mismatch is found with all others
+  if {'cls', 'register_tokens'} & (weights.keys() ^ expected.keys()):
+    return
+  file_model = checkpoint.model
+  if file_model.position_prefix != model.position_prefix:
+    _change_prefix(weights, file_model, model, report)
+  old = checkpoint.grid
+  if old == grid:
+    return
+  weight = weights[POSITIONS]
+  prefix = weight.shape[1] - old[0] * old[1]
+  shape = (1, prefix + grid[0] * grid[1], weight.shape[2])
+  weights[POSITIONS] = Weight(
+      shape, weight.dtype,
+      lambda: resize_positions.resize(weight.read(), old, grid, method))
+  report.resized.append(
+      f'{POSITIONS} from {old[0]} x {old[1]} to {grid[0]} x {grid[1]} patches, by the '
+      f"method '{method}'")
+
+
+def _change_prefix(weights, old, new, report):
+  """Gives or takes the position entries of class and register tokens.
+
+  What an entry adds to its token can as well be part of the token itself.
+  """
+  tokens = {name: weights[name].shape[1] for name in ('cls', 'register_tokens')
+            if name in weights}
+  kept = {'none': (), 'class': ('cls',), 'all': ('cls', 'register_tokens')}
+  before, after = kept[old.position_prefix], kept[new.position_prefix]
+  table, entries, at = weights[POSITIONS], {}, 0
+  for name, count in tokens.items():
+    if name in before:
+      entries[name] = slice(at, at + count)
+      at += count
+  for name in tokens:
+    if name in before and name not in after:
+      token = weights[name]
+      weights[name] = dataclasses.replace(
+          token, read=lambda token=token, part=entries[name]: (
+              token.read() + table.read()[:, part]))
+      report.resized.append(f'{name}: its position entry is added to it')
+
+  def read():
+    array = table.read()
+    D = array.shape[-1]
+    parts = [
+        array[:, entries[name]] if name in entries
+        else np.zeros((1, count, D), array.dtype)
+        for name, count in tokens.items() if name in after]
+    return np.concatenate([*parts, array[:, at:]], axis=1)
+  extra = sum(count for name, count in tokens.items() if name in after)
+  weights[POSITIONS] = Weight(
+      (1, table.shape[1] - at + extra, table.shape[2]), table.dtype, read)
+
+
+def _shape(weights, name):
+  return weights[name].shape if name in weights else 'absent'

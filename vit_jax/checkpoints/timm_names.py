@@ -1,0 +1,200 @@
+"""Parameter names and config.json of timm's VisionTransformer.
+
+Linear layers are (out, in) there, and query, key and value are one matrix whose
+rows are all queries, all keys, all values, head by head.
+"""
+
+import numpy as np
+
+from vit_jax.checkpoints import names
+from vit_jax.checkpoints.hf_names import dense, heads_in, heads_out, norm
+from vit_jax.checkpoints.jax_names import POSITIONS
+from vit_jax.checkpoints.names import Link
+from vit_jax.errors import UserError
+
+_ACT = {'exact': 'gelu', 'tanh': 'gelu_tanh', 'quick': 'quick_gelu'}
+_POOL = {'token': 'token', 'gap': 'avg', 'map': 'map', 'none': ''}
+_ATTENTION = 'MultiHeadDotProductAttention_0'
+# A small architecture to name where no published one has the same sizes.
+_ARCHITECTURES = {
+    'Ti': 'tiny', 'S': 'small', 'B': 'base', 'L': 'large', 'H': 'huge',
+    'So400m': 'so400m', 'g': 'giant', 'G': 'gigantic'}
+
+
+def links(model, shapes: dict) -> list[Link]:
+  """Links of a VisionTransformer, hybrids included."""
+  _refuse(model)
+  result = []
+  if 'cls' in shapes:
+    result.append(names.same('cls_token', 'cls'))
+  if model.registers:
+    result.append(names.same('reg_token', 'register_tokens'))
+  result += [_positions(model, 'cls' in shapes), *_patches(model, shapes)]
+  if model.pre_norm:
+    result += norm('norm_pre', 'Transformer/pre_norm')
+  for i in range(model.depth):
+    result += _block(model, f'blocks.{i}', f'Transformer/encoderblock_{i}')
+  if model.pool_norm:
+    result += norm('fc_norm', 'pool_norm')
+  else:
+    result += norm('norm', 'Transformer/encoder_norm')
+  if model.pool == 'map':
+    result += _attention_pool(model)
+  if model.num_classes:
+    result += dense('head', 'head')
+  return result
+
+
+def config(model, grid, variant: str) -> dict:
+  """config.json of a model that `links` accepts.
+
+  Args:
+    model: the ViT.
+    grid: (h, w) patches.
+    variant: nearest name of ours, such as 'B/16', or ''.
+  """
+  size = [g * s for g, s in zip(grid, _strides(model), strict=True)]
+  height, width = model.patch_size
+  class_token = model.class_token == 'yes' or (
+      model.class_token == 'auto' and model.pool == 'token')
+  prefix = class_token or model.registers
+  args = {
+      'patch_size': height if height == width else [height, width],
+      'embed_dim': model.width, 'depth': model.depth, 'num_heads': model.num_heads,
+      'mlp_ratio': model.mlp_dim / model.width, 'qkv_bias': model.qkv_bias,
+      'qk_norm': model.qk_norm, 'class_token': class_token,
+      'reg_tokens': model.registers, 'global_pool': _POOL[model.pool],
+      'fc_norm': model.pool_norm, 'pre_norm': model.pre_norm,
+      'no_embed_class': bool(prefix) and model.position_prefix == 'none',
+      'init_values': model.layer_scale or None, 'act_layer': _ACT[model.gelu],
+      'num_classes': model.num_classes, 'img_size': size,
+  }
+  if model.resnet_width:
+    w = model.resnet_width
+    args |= {'layers': list(model.resnet_blocks), 'stem_chs': w,
+             'channels': [w * 4 * 2**b for b in range(len(model.resnet_blocks))]}
+  name = _ARCHITECTURES.get(variant.split('/')[0], 'base')
+  return {
+      'architecture': f'vit_{name}_patch{height}_{size[0]}',
+      'num_classes': model.num_classes,
+      'num_features': model.width,
+      'global_pool': _POOL[model.pool],
+      'model_args': args,
+      'pretrained_cfg': {
+          'input_size': [3, *size], 'fixed_input_size': True,
+          'mean': [0.5, 0.5, 0.5], 'std': [0.5, 0.5, 0.5],
+          'num_classes': model.num_classes, 'interpolation': 'bicubic',
+          'crop_pct': 0.9, 'first_conv': 'patch_embed.proj', 'classifier': 'head'},
+  }
+
+
+def _strides(model):
+  # The ResNet halves twice in its root and once in every block but the first.
+  front = 4 * 2**max(len(model.resnet_blocks) - 1, 0) if model.resnet_width else 1
+  return [p * front for p in model.patch_size]
+
+
+def _positions(model, class_token):
+  r = model.registers
+  if not r or model.position_prefix != 'class':
+    return names.same('pos_embed', POSITIONS)
+  # Registers have entries there and none here.
+  c = int(class_token)
+  def write(x):
+    zeros = np.zeros((1, r, x.shape[-1]), x.dtype)
+    return np.concatenate([x[:, :c], zeros, x[:, c:]], axis=1)
+  def read(x):
+    return np.concatenate([x[:, :c], x[:, c + r:]], axis=1)
+  return names.one('pos_embed', POSITIONS, read, write)
+
+
+def _patches(model, shapes):
+  result = [names.convolution('patch_embed.proj.weight', 'embedding/kernel')]
+  if model.patch_bias:
+    result.append(names.same('patch_embed.proj.bias', 'embedding/bias'))
+  if not model.resnet_width:
+    return result
+  backbone = 'patch_embed.backbone'
+  stem = f'{backbone}.stem' if model.resnet_blocks else backbone
+  result.append(names.convolution(f'{stem}.conv.weight', 'conv_root/kernel'))
+  result += norm(f'{stem}.norm', 'gn_root')
+  for b, units in enumerate(model.resnet_blocks, 1):
+    for u in range(1, units + 1):
+      ours = f'block{b}/unit{u}'
+      theirs = f'{backbone}.stages.{b - 1}.blocks.{u - 1}'
+      for i in (1, 2, 3):
+        result.append(
+            names.convolution(f'{theirs}.conv{i}.weight', f'{ours}/conv{i}/kernel'))
+        result += norm(f'{theirs}.norm{i}', f'{ours}/gn{i}')
+      if f'{ours}/conv_proj/kernel' in shapes:
+        result.append(names.convolution(
+            f'{theirs}.downsample.conv.weight', f'{ours}/conv_proj/kernel'))
+        result += norm(f'{theirs}.downsample.norm', f'{ours}/gn_proj')
+  return result
+
+
+def _block(model, theirs, ours):
+  attention = f'{ours}/{_ATTENTION}'
+  result = [*norm(f'{theirs}.norm1', f'{ours}/LayerNorm_0'),
+            *norm(f'{theirs}.norm2', f'{ours}/LayerNorm_1'),
+            *_fused(f'{theirs}.attn.qkv', attention, ('query', 'key', 'value'),
+                    model.num_heads, model.qkv_bias),
+            *heads_out(f'{theirs}.attn.proj', attention, model.num_heads)]
+  if model.qk_norm:
+    result += norm(f'{theirs}.attn.q_norm', f'{attention}/query_norm')
+    result += norm(f'{theirs}.attn.k_norm', f'{attention}/key_norm')
+  if model.layer_scale:
+    result += [names.same(f'{theirs}.ls1.gamma', f'{ours}/layer_scale_0'),
+               names.same(f'{theirs}.ls2.gamma', f'{ours}/layer_scale_1')]
+  result += dense(f'{theirs}.mlp.fc1', f'{ours}/MlpBlock_0/Dense_0')
+  result += dense(f'{theirs}.mlp.fc2', f'{ours}/MlpBlock_0/Dense_1')
+  return result
+
+
+def _attention_pool(model):
+  attention = f'MAPHead_0/{_ATTENTION}'
+  return [
+      names.same('attn_pool.latent', 'MAPHead_0/probe'),
+      *heads_in('attn_pool.q', f'{attention}/query', model.num_heads),
+      *_fused('attn_pool.kv', attention, ('key', 'value'), model.num_heads),
+      *heads_out('attn_pool.proj', attention, model.num_heads),
+      *norm('attn_pool.norm', 'MAPHead_0/LayerNorm_0'),
+      *dense('attn_pool.mlp.fc1', 'MAPHead_0/MlpBlock_0/Dense_0'),
+      *dense('attn_pool.mlp.fc2', 'MAPHead_0/MlpBlock_0/Dense_1')]
+
+
+def _fused(theirs, ours, parts, num_heads, bias=True):
+  """(parts*N*K, D) there, one (D, N, K) per part here."""
+  n = len(parts)
+  def read(x):
+    # (parts, N, K, D) -> parts x (D, N, K)
+    return tuple(x.reshape(n, num_heads, -1, x.shape[1]).transpose(0, 3, 1, 2))
+  def write(*kernels):
+    return (np.concatenate([x.reshape(x.shape[0], -1).T for x in kernels]),)
+  result = [Link((f'{theirs}.weight',), tuple(f'{ours}/{p}/kernel' for p in parts),
+                 read, write)]
+  if bias:
+    result.append(Link(
+        (f'{theirs}.bias',), tuple(f'{ours}/{p}/bias' for p in parts),
+        lambda x: tuple(x.reshape(n, num_heads, -1)),
+        lambda *x: (np.concatenate([b.reshape(-1) for b in x]),)))
+  return result
+
+
+def _refuse(model):
+  if not hasattr(model, 'pool'):
+    raise UserError(
+        f"timm's VisionTransformer cannot hold a {type(model).__name__}; convert to "
+        'another format, such as orbax.')
+  refused = {
+      'pre_logits (drop them with --representation_size=0)':
+          model.representation_size,
+      'position_embedding sincos2d': model.position_embedding == 'sincos2d',
+      "pool 'token' without class token or registers":
+          model.pool == 'token' and model.class_token == 'no' and not model.registers,
+  }
+  parts = [part for part, present in refused.items() if present]
+  if parts:
+    raise UserError(
+        f"timm's VisionTransformer has no place for {', '.join(parts)}. Convert to a "
+        'format that has, such as orbax.')
