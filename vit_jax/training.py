@@ -13,7 +13,7 @@ import numpy as np
 from vit_jax import config as config_lib
 from vit_jax import job as job_lib
 from vit_jax import metrics as metrics_lib
-from vit_jax import overview
+from vit_jax import host_memory, overview
 from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints import initial
 from vit_jax.checkpoints.store import Store
@@ -44,6 +44,8 @@ def train(config, workdir: str) -> dict:
   if not isinstance(config, Config):
     config = config_lib.from_dict(dict(getattr(config, 'to_dict', lambda: config)()))
   config = config_lib.check(config)
+  if config.keep_host_memory:
+    host_memory.keep()  # Before JAX starts its threads.
   mesh = mesh_lib.create(config.mesh)
   mesh_lib.check_batch(mesh, config.batch_size, config.accum_steps)
   with StopRequest() as stop, futures.ThreadPoolExecutor(1) as background:
