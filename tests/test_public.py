@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import vit_jax
-
 
 def test_public_names_are_functions_whatever_was_imported_before():
   import vit_jax.training  # noqa: F401  (must not shadow vit_jax.train)

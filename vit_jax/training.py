@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from vit_jax import config as config_lib
+from vit_jax import host_memory, overview
 from vit_jax import job as job_lib
 from vit_jax import metrics as metrics_lib
-from vit_jax import host_memory, overview
 from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints import initial
 from vit_jax.checkpoints.store import Store
