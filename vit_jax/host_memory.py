@@ -9,7 +9,7 @@ import ctypes
 import sys
 
 # <malloc.h>
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def keep() -> bool:
@@ -22,7 +22,7 @@ def keep() -> bool:
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
   if mallopt is None:
     return False
-  # One arena that is never trimmed and grows in large steps, and no mmap.
-  settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TOP_PAD, 2**26),
-              (_M_TRIM_THRESHOLD, 2**31 - 1))
+  # Heaps that are never trimmed and grow in large steps, and no mmap. A single arena
+  # would save no further page fault, and the threads of the compiler would queue.
+  settings = ((_M_MMAP_MAX, 0), (_M_TOP_PAD, 2**26), (_M_TRIM_THRESHOLD, 2**31 - 1))
   return all([mallopt(name, value) == 1 for name, value in settings])
