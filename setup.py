@@ -14,7 +14,7 @@ setuptools.setup(
     install_requires=[
         'absl-py>=2.0',
         'clu>=0.0.12',
-        'flax>=0.12.0',
+        'flax>=0.12.8',
         'google-crc32c>=1.5',
         # TFDS imports it when it writes a data set but declares it only for
         # old Pythons.
@@ -35,7 +35,7 @@ setuptools.setup(
         ' and sys_platform == "linux"',
         'tensorflow>=2.20; platform_machine != "x86_64"'
         ' or sys_platform != "linux"',
-        'tensorflow-datasets>=4.9.9',
+        'tensorflow-datasets>=4.9.10',
     ],
     extras_require={
         'tpu': ['jax[tpu]'],

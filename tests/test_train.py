@@ -14,7 +14,7 @@ from vit_jax.checkpoints.store import Store
 from vit_jax.errors import UserError
 from vit_jax.inference import TrainedRun
 from vit_jax.metrics import NonFiniteError
-from vit_jax.train import train
+from vit_jax.training import train
 
 
 def _config(folder, *overrides):

@@ -16,7 +16,7 @@ def run_train(args, overrides):
   from vit_jax.parallel import hosts
   hosts.initialize(hosts.ProcessGroup(
       args.coordinator_address, args.num_processes, args.process_id, args.multihost))
-  from vit_jax.train import train as run
+  from vit_jax.training import train as run
   run(config, args.workdir)
 
 

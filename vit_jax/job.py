@@ -77,7 +77,11 @@ def shardings(job: Job):
 def init_state(job: Job) -> TrainState:
   """The first state; every device computes only what it will hold."""
   init = _init_function(job.config, job.model, job.optimizer)
-  return jax.jit(init, out_shardings=shardings(job))(job.config.seed)
+  # It runs once: on a CPU, optimising it takes longer than it will ever save.
+  on_cpu = job.mesh.devices.flat[0].platform == 'cpu'
+  options = {'xla_backend_optimization_level': '0'} if on_cpu else None
+  return jax.jit(init, out_shardings=shardings(job), compiler_options=options)(
+      job.config.seed)
 
 
 def abstract_batch(job: Job, batch_size: int, stored_shape, *, mask=False) -> dict:

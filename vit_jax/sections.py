@@ -145,7 +145,8 @@ class OptimizerSection:
   # 'sgd'.
   momentum: float = 0.9
   nesterov: bool = False
-  # 'adam', 'adamw'; b1 also in 'adafactor', where 0 means no momentum.
+  # 'adam', 'adamw', 'adafactor', where b1 = 0 means no momentum and b2 caps the
+  # decay of the second moment.
   b1: float = 0.9
   b2: float = 0.999
   eps: float = 1e-8
@@ -231,6 +232,9 @@ class Config:
   eval_every: int = 0
   # Global batch of the evaluations; 0: `batch_size`.
   eval_batch_size: int = 0
+  # On the CPU backend: keep freed memory in the process instead of returning it
+  # to the system after each step. Faster steps, higher peak memory.
+  keep_host_memory: bool = False
   model: ModelSection = ModelSection()
   data: DataSection = DataSection()
   optimizer: OptimizerSection = OptimizerSection()

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from vit_jax import config as config_lib
+from vit_jax import host_memory, overview
 from vit_jax import job as job_lib
 from vit_jax import metrics as metrics_lib
-from vit_jax import overview
 from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints import initial
 from vit_jax.checkpoints.store import Store
@@ -44,9 +44,11 @@ def train(config, workdir: str) -> dict:
   if not isinstance(config, Config):
     config = config_lib.from_dict(dict(getattr(config, 'to_dict', lambda: config)()))
   config = config_lib.check(config)
+  if config.keep_host_memory:
+    host_memory.keep()  # Before JAX starts its threads.
   mesh = mesh_lib.create(config.mesh)
   mesh_lib.check_batch(mesh, config.batch_size, config.accum_steps)
-  with StopRequest() as stop, futures.ThreadPoolExecutor(1) as background:
+  with StopRequest() as stop, futures.ThreadPoolExecutor(2) as background:
     return _Run(config, workdir, mesh, stop, background).run()
 
 
@@ -55,6 +57,7 @@ class _Run:
 
   def __init__(self, config, workdir, mesh, stop, background):
     self.config, self.mesh, self.stop = config, mesh, stop
+    self.background = background
     self.main = hosts.is_main()
     self.input = open_input(config.data, config.data.train_split, train=True)
     # Reading data and compiling the step take turns on different resources.
@@ -119,9 +122,12 @@ class _Run:
   def _train(self, store, writer, start):
     config = self.config
     began = time.monotonic()
-    train_step = job_lib.lower_train_step(
-        self.job, self.input.remaining, self.input.stored_shape).compile()
+    # Compiled beside the first state, but only this thread starts computations:
+    # all hosts must start them in the same order.
+    compiling = self.background.submit(job_lib.lower_train_step(
+        self.job, self.input.remaining, self.input.stored_shape).compile)
     state = self._first_state(store, start)
+    train_step = compiling.result()
     self.loading.result()
     progress = Progress(self.total_steps, config.batch_size, silent=not self.main)
     batches = self._batches(start)
