@@ -14,6 +14,7 @@ setuptools.setup(
     install_requires=[
         'absl-py>=2.0',
         'clu>=0.0.12',
+        'etils[epath]>=1.15',
         'flax>=0.12.8',
         'google-crc32c>=1.5',
         # TFDS imports it when it writes a data set but declares it only for
@@ -21,10 +22,12 @@ setuptools.setup(
         'importlib_resources>=6.0',
         'jax>=0.10.0',
         'ml-collections>=1.1.0',
+        'ml_dtypes>=0.5',
         'numpy>=2.0',
         'optax>=0.2.6',
         'orbax-checkpoint>=0.11.30',
         'pillow>=11.0',
+        'safetensors>=0.8',
         # The embedded digits are scikit-learn's bundled copy.
         'scikit-learn>=1.5',
         # CLU's summary writer needs it and does not declare it.
@@ -40,8 +43,8 @@ setuptools.setup(
     extras_require={
         'tpu': ['jax[tpu]'],
         'gpu': ['jax[cuda12]'],
-        'test': ['pytest>=8.0', 'pytest-xdist>=3.6'],
-        'dev': ['pytest>=8.0', 'pytest-xdist>=3.6', 'ruff>=0.9'],
+        'test': ['pytest>=8.0', 'pytest-xdist>=3.6', 'scipy>=1.14'],
+        'dev': ['pytest>=8.0', 'pytest-xdist>=3.6', 'ruff>=0.9', 'scipy>=1.14'],
     },
     entry_points={'console_scripts': ['vit_jax=vit_jax.__main__:main']},
 )

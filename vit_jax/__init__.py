@@ -9,6 +9,7 @@ import importlib
 # Public name -> the module that defines it.
 _PUBLIC = {
     'create': 'vit_jax.models.variants',
+    'load': 'vit_jax.checkpoints.load',
     'train': 'vit_jax.training',
 }
 

@@ -159,6 +159,7 @@ _SIZES = {
     'data': ('image_size',),
     'data.train': ('resize',),
     'data.eval': ('resize',),
+    'init': ('position_grid',),
 }
 
 _CHOICES = {
@@ -228,8 +229,7 @@ def _complete_sizes(config):
       if len(size) not in (0, 2) or any(
           not isinstance(s, int) or s < 1 for s in size):
         raise UserError(
-            f'config.{section}.{name} is {size!r}; it takes (height, width) in '
-            'pixels.')
+            f'config.{section}.{name} is {size!r}; it takes (height, width).')
       config = replace(config, f'{section}.{name}', tuple(size))
   if not config.data.image_size:
     raise UserError('config.data.image_size is empty; it takes (height, width).')

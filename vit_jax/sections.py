@@ -204,8 +204,19 @@ class CheckpointSection:
 
 @dataclasses.dataclass(frozen=True)
 class InitSection:
-  # Work directory or checkpoint to take parameters from; '': random.
+  """Where the first parameters come from, see docs/checkpoints.md."""
+  # A work directory, a checkpoint of any format, or 'augreg:B_16' for a published
+  # AugReg model; '': random.
   checkpoint: str = ''
+  # The checkpoint's head: 'auto' keeps one that fits, 'keep', 'reset' (to zeros).
+  head: str = 'auto'
+  # Its layer before the head, if the model has none: 'drop', or 'keep' (an error).
+  pre_logits: str = 'drop'
+  # How positions are resized to a new grid: 'original', 'hf', 'timm', 'timm_npz', or
+  # 'auto' for that of the code base the checkpoint comes from.
+  position_resize: str = 'original'
+  # (height, width) of the checkpoint's grid of patches, where the file can't say.
+  position_grid: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)

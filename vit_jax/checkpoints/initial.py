@@ -52,11 +52,11 @@ def _adapted(checkpoint, job):
            if hasattr(model, name)}
   with opening.opened(
       augreg.resolve(checkpoint), hints=hints,
-      image_size=job.config.data.image_size, best=False) as opened:
+      image_size=job.config.data.image_size, position_grid=init.position_grid or None,
+      best=False) as opened:
     yield pretrained.adapt(
-        opened, model, _grid(job), head=getattr(init, 'head', 'auto'),
-        pre_logits=getattr(init, 'pre_logits', 'drop'),
-        position_resize=getattr(init, 'position_resize', 'original'))
+        opened, model, _grid(job), head=init.head, pre_logits=init.pre_logits,
+        position_resize=init.position_resize)
 
 
 def _grid(job):
