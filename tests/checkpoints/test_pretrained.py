@@ -14,7 +14,7 @@ from vit_jax.errors import UserError
 from vit_jax.models import layout, variants
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.parallel import rules
-from vit_jax.sections import MeshSection
+from vit_jax.sections import InitSection, MeshSection
 from vit_jax.state import TrainState
 
 _FILE = golden.FOLDER / 'vitjax_posembed_resize' / 'params.npz'  # 21 classes, 20 hidden
@@ -33,7 +33,7 @@ def _job(num_classes=10, image_size=(48, 48), init=None, fsdp=1, **options):
       jax.eval_shape(make), mesh))()
   config = types.SimpleNamespace(
       data=types.SimpleNamespace(image_size=image_size),
-      init=types.SimpleNamespace(**init or {}))
+      init=InitSection(**init or {}))
   return types.SimpleNamespace(model=model, config=config), state
 
 
