@@ -15,6 +15,7 @@ def get_config():
   config.batch_size = 64
   config.log_every = 50
   config.eval_every = 250
+  config.ema_decay = 0.99
   config.keep_host_memory = True
 
   config.model = ConfigDict(dict(

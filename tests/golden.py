@@ -8,6 +8,7 @@ import json
 import pathlib
 
 import numpy as np
+from flax import traverse_util
 
 FOLDER = pathlib.Path(__file__).parent / 'golden'
 
@@ -25,22 +26,9 @@ def load_case(name: str) -> dict:
 
 def unflatten(flat: dict) -> dict:
   """Nested dict from names joined by '/'."""
-  nested = {}
-  for name, value in flat.items():
-    *parents, leaf = name.split('/')
-    node = nested
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[leaf] = value
-  return nested
+  return traverse_util.unflatten_dict(flat, sep='/')
 
 
-def flatten(nested: dict, prefix: str = '') -> dict:
+def flatten(nested: dict) -> dict:
   """Inverse of `unflatten`."""
-  flat = {}
-  for name, value in nested.items():
-    if isinstance(value, dict):
-      flat |= flatten(value, f'{prefix}{name}/')
-    else:
-      flat[prefix + name] = value
-  return flat
+  return traverse_util.flatten_dict(nested, sep='/')

@@ -70,7 +70,7 @@ def test_targets():
 
 
 @pytest.mark.parametrize('settings,word', [
-  ({'name': 'softmx'}, "nearest is 'softmax'"),
+  ({'name': 'softmx'}, "Did you mean 'softmax'"),
   ({'label_smoothing': 1.0}, 'label_smoothing is 1.0'),
   ({'label_smoothing': -0.1}, 'label_smoothing is -0.1'),
 ])

@@ -352,7 +352,7 @@ def test_every_field_of_the_section_is_read_by_some_rule():
 
 
 @pytest.mark.parametrize('settings,words', [
-  ({'name': 'adamv'}, ["'adamv'", "nearest is 'adam"]),
+  ({'name': 'adamv'}, ["'adamv'", "Did you mean 'adam"]),
   ({'name': 'sgd', 'b2': 0.9}, ['optimizer.b2 is 0.9', 'momentum', 'adamw']),
   ({'name': 'adam', 'momentum': 0.5}, ['optimizer.momentum', 'b1, b2', 'sgd']),
   ({'name': 'adam', 'weight_decay': 0.1}, ['optimizer.weight_decay', 'adamw']),

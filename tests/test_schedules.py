@@ -92,7 +92,7 @@ def test_jit_and_python_steps_agree():
 
 
 @pytest.mark.parametrize('settings,words', [
-  ({'name': 'cosin'}, ["'cosin'", "nearest is 'cosine'"]),
+  ({'name': 'cosin'}, ["'cosin'", "Did you mean 'cosine'?"]),
   ({'name': 'constant', 'end_learning_rate': 0.1}, ['end_learning_rate=0.1']),
   ({'name': 'cosine', 'timescale': 5}, ['timescale=5', 'end_learning_rate']),
   ({'warmup_steps': 60, 'cooldown_steps': 50}, ['60', '50', '100 steps']),

@@ -15,7 +15,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, check_choice
 from vit_jax.sections import Config
 
 
@@ -182,9 +182,7 @@ def check(config: Config) -> Config:
   config = _complete_sizes(config)
   flat = dict(_flatten(to_dict(config)))
   for key, choices in _CHOICES.items():
-    if flat[key] not in choices:
-      raise UserError(
-          f'config.{key} is {flat[key]!r}; choose one of {", ".join(choices)}.')
+    check_choice(key, flat[key], choices)
   for key in _POSITIVE:
     if flat[key] < 1:
       raise UserError(f'config.{key} is {flat[key]}; it must be at least 1.')

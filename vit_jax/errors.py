@@ -1,5 +1,7 @@
 """The one exception for mistakes that a user can mend."""
 
+import difflib
+
 
 class UserError(Exception):
   """Bad input: the message says what was given, what was expected, what to do.
@@ -11,3 +13,13 @@ class UserError(Exception):
 
 class DataError(UserError):
   """A record or image that cannot be read; names data set, split and record."""
+
+
+def check_choice(key: str, value, valid):
+  """Raises UserError unless the setting `config.<key>` is one of `valid`."""
+  if value in valid:
+    return
+  near = difflib.get_close_matches(str(value), valid, n=1)
+  hint = f' Did you mean {near[0]!r}?' if near else ''
+  raise UserError(
+      f'config.{key} is {value!r}; choose one of {", ".join(valid)}.{hint}')

@@ -1,6 +1,5 @@
 """Classification losses; targets are (B, C) weights of the classes."""
 
-import difflib
 from collections.abc import Callable
 
 import jax
@@ -48,11 +47,7 @@ def create(
   section: sections.LossSection,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
   """The loss `logits, targets -> (B,)` that the section names."""
-  if section.name not in LOSSES:
-    nearest, = difflib.get_close_matches(section.name, LOSSES, n=1, cutoff=0.0)
-    raise errors.UserError(
-      f'loss.name is {section.name!r}, which is none of {", ".join(LOSSES)}; '
-      f'the nearest is {nearest!r}.')
+  errors.check_choice('loss.name', section.name, LOSSES)
   if not 0.0 <= section.label_smoothing < 1.0:
     raise errors.UserError(
       f'loss.label_smoothing is {section.label_smoothing}; it must be at least '

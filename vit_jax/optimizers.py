@@ -15,7 +15,6 @@
 """
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -182,11 +181,7 @@ def _apply_factor(factor: float, gradient: jax.Array, update: Any) -> jax.Array:
 
 def _check(section: sections.OptimizerSection) -> None:
   name = section.name
-  if name not in READS:
-    nearest, = difflib.get_close_matches(name, READS, n=1, cutoff=0.0)
-    raise errors.UserError(
-      f'optimizer.name is {name!r}, which is none of {", ".join(READS)}; '
-      f'the nearest is {nearest!r}.')
+  errors.check_choice('optimizer.name', name, READS)
   for field in dataclasses.fields(section):
     value = getattr(section, field.name)
     if field.name in _COMMON + READS[name] or value == field.default:

@@ -8,7 +8,6 @@ the first one at the peak.
 """
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable
 
@@ -78,11 +77,7 @@ def _check(
 ) -> None:
   name, warmup, cooldown = (
     section.name, section.warmup_steps, section.cooldown_steps)
-  if name not in READS:
-    nearest, = difflib.get_close_matches(name, READS, n=1, cutoff=0.0)
-    raise errors.UserError(
-      f'schedule.name is {name!r}, which is none of {", ".join(READS)}; '
-      f'the nearest is {nearest!r}.')
+  errors.check_choice('schedule.name', name, READS)
   unread = [
     f'schedule.{field.name}={getattr(section, field.name)!r}'
     for field in dataclasses.fields(section)

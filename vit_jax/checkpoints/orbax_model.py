@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from flax import traverse_util
 
 from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints.detect import Detected, grid_of, image_size_of
@@ -151,25 +152,11 @@ def _restore(path, subtree: str = '') -> dict[str, np.ndarray]:
   return flatten(restored[subtree] if subtree else restored)
 
 
-def flatten(nested: dict, prefix: str = '') -> dict:
+def flatten(nested: dict) -> dict:
   """{'a/b/c': array} of nested dicts."""
-  flat = {}
-  for name, value in nested.items():
-    if isinstance(value, dict):
-      flat |= flatten(value, f'{prefix}{name}/')
-    else:
-      flat[prefix + name] = value
-  return flat
+  return traverse_util.flatten_dict(nested, sep='/')
 
 
 def nest(flat: dict) -> dict:
   """Inverse of `flatten`."""
-  nested = {}
-  for name, value in flat.items():
-    *parents, leaf = name.split('/')
-    node = nested
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[leaf] = value
-  return nested
-
+  return traverse_util.unflatten_dict(flat, sep='/')
