@@ -30,7 +30,7 @@ def get_config():
       crop_ratio=(0.8, 1.25)))
 
   config.optimizer = ConfigDict(dict(
-      name='adamw', learning_rate=3e-3, weight_decay=0.01, b2=0.95, clip_norm=1.0))
+      name='adamw', learning_rate=3e-3, weight_decay=0.1, b2=0.95, clip_norm=1.0))
   config.schedule = ConfigDict(dict(name='cosine', warmup_steps=150))
   config.loss = ConfigDict(dict(label_smoothing=0.1))
 
