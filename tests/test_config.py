@@ -62,6 +62,9 @@ def test_overrides(config_file, words, key, value):
     ('--config.ema_decay=1.5', r'\[0, 1\)'),
     ('--config.checkpoint.best_metric=test/acc', 'test/accuracy, test/loss'),
     ('--config.checkpoint.best_metric=test/loss', 'multiple of config.eval_every'),
+    ('--config.seed=-1', r'\[0, 2\*\*32\)'),
+    ('--config.eval_every=-1', 'at least 0'),
+    ('--config.model.dropout=1.5', r'\[0, 1\)'),
     ('stray', 'Unexpected argument'),
 ])
 def test_wrong_settings_say_what_is_right(config_file, word, message):

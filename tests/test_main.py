@@ -13,6 +13,8 @@ def test_overrides_are_told_apart_from_flags():
       ['predict', '--config.data.dir=/a', 'x.png', '--config.seed', '3', '--json'])
   assert overrides == ['--config.data.dir=/a', '--config.seed', '3']
   assert rest == ['predict', 'x.png', '--json']
+  assert main_module.split_overrides(['--config.data.train.flip', '--workdir=a.b']) == (
+      ['--config.data.train.flip'], ['--workdir=a.b'])
 
 
 @pytest.mark.parametrize('argv, message', [
@@ -20,6 +22,7 @@ def test_overrides_are_told_apart_from_flags():
      'did you mean --workdir?'),
     (['eval', '--workdir=/tmp/y', 'extra'], "unexpected argument 'extra'"),
     (['trian'], "invalid choice: 'trian'"),
+    (['predict', '--workdir=/tmp/y', '--top_k=0', 'x.png'], '0 is less than 1'),
 ])
 def test_wrong_flags(argv, message, capsys):
   with pytest.raises(SystemExit) as e:
@@ -47,6 +50,16 @@ def test_config_prints_every_setting(tmp_path, capsys):
   assert values['total_steps'] == 5
   assert values['optimizer']['b2'] == 0.95
   assert values['mesh'] == {'data': -1, 'fsdp': 1}
+
+
+@pytest.mark.parametrize('override', [
+    '--config.model.variant=Q/16', '--config.optimizer.name=adamm',
+    '--config.schedule.warmup_steps=6'])
+def test_config_finds_settings_that_cannot_be(tmp_path, capsys, override):
+  path = tmp_path / 'c.py'
+  path.write_text('def get_config():\n  return {"total_steps": 5}\n')
+  assert main_module.main(['config', f'--config={path}', override]) == 1
+  assert 'error: ' in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy():

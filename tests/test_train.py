@@ -140,6 +140,16 @@ def test_divergence_never_reaches_a_checkpoint(tmp_path):
   store.close()
 
 
+def test_an_update_to_infinity_never_reaches_a_checkpoint(tmp_path):
+  # The loss of the only step is that of the parameters before the update.
+  config = _config(
+      tmp_path, '--config.optimizer.learning_rate=1e38', '--config.total_steps=1',
+      '--config.schedule.warmup_steps=0', '--config.optimizer.clip_norm=0.0')
+  with pytest.raises(NonFiniteError, match='step 1: loss .*param_norm inf'):
+    train(config, str(tmp_path / 'run'))
+  assert not list((tmp_path / 'run' / 'checkpoints').iterdir())
+
+
 def test_best_checkpoint_is_kept(tmp_path):
   config = _config(
       tmp_path, '--config.eval_every=1', '--config.checkpoint.every=1',

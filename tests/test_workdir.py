@@ -10,6 +10,7 @@ from vit_jax.errors import UserError
 from vit_jax.sections import Config
 
 CONFIG = Config(total_steps=10)
+DATA = workdir.DatasetFacts('pets', 20, 2, ('cat', 'dog'))
 
 
 def _contents(path):
@@ -17,37 +18,55 @@ def _contents(path):
 
 
 def test_claim_records_settings_and_versions(tmp_path):
-  path = workdir.claim(str(tmp_path / 'a' / 'b'), CONFIG)
+  path = workdir.claim(str(tmp_path / 'a' / 'b'), CONFIG, DATA)
   assert workdir.read_config(path) == CONFIG
-  assert {'config.json', 'versions.json'} == set(_contents(path))
+  assert {'config.json', 'dataset.json', 'versions.json'} == set(_contents(path))
 
 
 def test_claiming_again_with_other_logging_is_fine(tmp_path):
-  workdir.claim(tmp_path, CONFIG)
+  workdir.claim(tmp_path, CONFIG, DATA)
   longer = dataclasses.replace(CONFIG, log_every=7, total_steps=20)
-  workdir.claim(tmp_path, longer)
+  workdir.claim(tmp_path, longer, DATA)
   assert workdir.read_config(tmp_path) == longer
 
 
 def test_another_run_is_refused_and_unchanged(tmp_path):
-  workdir.claim(tmp_path, CONFIG)
+  workdir.claim(tmp_path, CONFIG, DATA)
   before = _contents(tmp_path)
   with pytest.raises(UserError, match='config.batch_size: 512 there, 64 here'):
-    workdir.claim(tmp_path, dataclasses.replace(CONFIG, batch_size=64))
+    workdir.claim(tmp_path, dataclasses.replace(CONFIG, batch_size=64), DATA)
   assert _contents(tmp_path) == before
+
+
+def test_other_data_are_refused_and_change_nothing(tmp_path):
+  workdir.claim(tmp_path, CONFIG, DATA)
+  before = _contents(tmp_path)
+  more = workdir.DatasetFacts('pets', 30, 3, ('cat', 'dog', 'emu'))
+  with pytest.raises(UserError, match='20 examples of the classes cat, dog; digits now'):
+    workdir.claim(tmp_path, CONFIG, more)
+  assert _contents(tmp_path) == before
+  assert workdir.read_dataset(tmp_path) == DATA
+
+
+def test_a_run_killed_in_its_first_moment_can_start_again(tmp_path):
+  workdir.claim(tmp_path, CONFIG, DATA)
+  (tmp_path / 'dataset.json').unlink()
+  (tmp_path / 'versions.json').unlink()
+  workdir.claim(tmp_path, CONFIG, DATA)
+  assert workdir.read_dataset(tmp_path) == DATA
 
 
 def test_a_foreign_directory_is_refused_and_unchanged(tmp_path):
   (tmp_path / 'thesis.tex').write_text('precious')
   with pytest.raises(UserError, match='not empty and holds no config.json'):
-    workdir.claim(tmp_path, CONFIG)
+    workdir.claim(tmp_path, CONFIG, DATA)
   assert _contents(tmp_path) == {'thesis.tex': b'precious'}
 
 
 def test_a_file_is_refused(tmp_path):
   (tmp_path / 'f').write_text('precious')
   with pytest.raises(UserError, match='is a file'):
-    workdir.claim(str(tmp_path / 'f'), CONFIG)
+    workdir.claim(str(tmp_path / 'f'), CONFIG, DATA)
 
 
 def test_unwritable_place():
@@ -55,7 +74,7 @@ def test_unwritable_place():
   if not os.path.isdir('/proc/self'):
     pytest.skip('needs /proc')
   with pytest.raises(UserError, match='Cannot write to --workdir=/proc/run'):
-    workdir.claim('/proc/run', CONFIG)
+    workdir.claim('/proc/run', CONFIG, DATA)
 
 
 def test_reading_what_is_no_work_directory(tmp_path):

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so help answers at once.
 import argparse
 import difflib
 import os
+import signal
 import sys
 
 from vit_jax.errors import UserError
@@ -40,11 +41,18 @@ def _eval(parser):
   parser.add_argument('--json', action='store_true', help='print one JSON object')
 
 
+def _count(text):
+  number = int(text)
+  if number < 1:
+    raise argparse.ArgumentTypeError(f'{number} is less than 1')
+  return number
+
+
 def _predict(parser):
   parser.add_argument('--workdir', required=True, metavar='DIR')
   parser.add_argument('--step', type=int, default=0,
                       help='checkpoint; default: the best kept one, else the newest')
-  parser.add_argument('--top_k', type=int, default=5)
+  parser.add_argument('--top_k', type=_count, default=5, metavar='K')
   parser.add_argument('--json', action='store_true', help='one JSON object a line')
   parser.add_argument('images', nargs='+', metavar='IMAGE')
 
@@ -121,12 +129,14 @@ def make_parser():
 def split_overrides(argv) -> tuple[list, list]:
   """(`--config.*` words, all others)."""
   overrides, rest = [], []
-  words = iter(argv)
-  for word in words:
+  words = list(argv)
+  while words:
+    word = words.pop(0)
     if word.startswith(('--config.', '-config.')):
       overrides.append(word)
-      if '=' not in word:
-        overrides += [value] if (value := next(words, None)) is not None else []
+      # `--config.key value`; a flag that follows is no value.
+      if '=' not in word and words and not words[0].startswith('--'):
+        overrides.append(words.pop(0))
     else:
       rest.append(word)
   return overrides, rest
@@ -147,6 +157,9 @@ def main(argv=None) -> int:
   except UserError as e:
     print(f'vit_jax {args.command}: error: {e}', file=sys.stderr)
     return 1
+  except KeyboardInterrupt:
+    print(f'vit_jax {args.command}: interrupted', file=sys.stderr)
+    return 128 + signal.SIGINT
   return 0
 
 

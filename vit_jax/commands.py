@@ -1,8 +1,12 @@
 """What each command of the command line does, given its parsed flags."""
 
+import contextlib
 import json
 import logging
+import signal
+import sys
 
+import ml_collections
 from absl import logging as absl_logging
 
 from vit_jax import config as config_lib
@@ -68,16 +72,33 @@ def run_convert(args, overrides):
   if args.list:
     print(convert.listing(args.source, **settings))
     return
-  print('\n'.join(convert.convert(
-      args.source, args.destination, args.to, verification=not args.no_verify,
-      **settings)))
+  with _exit_on_sigterm():
+    lines = convert.convert(
+        args.source, args.destination, args.to, verification=not args.no_verify,
+        **settings)
+  print('\n'.join(lines))
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm():
+  # By default the process would end at once, without removing what is half written.
+  before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 def run_config(args, overrides):
   resolved = config_lib.load(args.config, overrides)
-  values = config_lib.to_dict(resolved)
-  print(json.dumps(values, indent=2) if args.json
-        else config_lib.to_config_dict(resolved), end='\n' if args.json else '')
+  from vit_jax import job
+  job.check(resolved)
+  # Through JSON: tuples become lists, which YAML shows as what they are.
+  text = json.dumps(config_lib.to_dict(resolved), indent=2)
+  if args.json:
+    print(text)
+  else:
+    print(ml_collections.ConfigDict(json.loads(text)), end='')
 
 
 def _trained_run(args, overrides, one_device=False):

@@ -41,7 +41,7 @@ def apply_overrides(config: Config, overrides) -> Config:
   base = to_config_dict(config)
   known = dict(_flatten(to_dict(config)))
   for word in overrides:
-    if word.startswith('-') and '.' in word:
+    if word.startswith(('--config.', '-config.')):
       key = word.lstrip('-').split('=', 1)[0].split('.', 1)[1]
       _check_key(key.split('[')[0], known)
   values = flags.FlagValues()
@@ -171,6 +171,10 @@ _CHOICES = {
 _POSITIVE = ('batch_size', 'accum_steps', 'log_every', 'checkpoint.every',
              'checkpoint.keep')
 
+_NOT_NEGATIVE = ('total_steps', 'total_epochs', 'eval_every', 'eval_batch_size',
+                 'data.max_bad_records', 'mixup.alpha', 'profile.start',
+                 'profile.steps')
+
 # What must agree between a work directory's run and the command that resumes
 # it; everything else (logging, checkpoint spacing, mesh, length) may change.
 TRAJECTORY = ('seed', 'batch_size', 'accum_steps', 'ema_decay', 'model', 'data',
@@ -186,10 +190,18 @@ def check(config: Config) -> Config:
   for key in _POSITIVE:
     if flat[key] < 1:
       raise UserError(f'config.{key} is {flat[key]}; it must be at least 1.')
+  for key in _NOT_NEGATIVE:
+    if flat[key] < 0:
+      raise UserError(f'config.{key} is {flat[key]}; it must be at least 0.')
+  for key in ('model.dropout', 'model.attention_dropout', 'model.stochastic_depth'):
+    if not 0 <= flat[key] < 1:
+      raise UserError(f'config.{key} is {flat[key]}; it must be in [0, 1).')
+  if not 0 <= config.seed < 2**32:
+    raise UserError(f'config.seed is {config.seed}; it must be in [0, 2**32).')
   if (config.total_steps > 0) == (config.total_epochs > 0):
     raise UserError(
         f'config.total_steps is {config.total_steps} and config.total_epochs is '
-        f'{config.total_epochs}; set exactly one of them above 0.')
+        f'{config.total_epochs}; set exactly one of them above 0, the other to 0.')
   if config.batch_size % config.accum_steps:
     raise UserError(
         f'config.batch_size {config.batch_size} does not divide into '

@@ -7,6 +7,9 @@ from vit_jax import job as job_lib
 from vit_jax.parallel import batches as batches_lib
 from vit_jax.parallel import mesh as mesh_lib
 
+# Batches that may be queued on the device before the host waits.
+_RUN_AHEAD = 2
+
 
 class Evaluator:
   """`run(params)` gives the mean loss and the accuracy over one split."""
@@ -31,7 +34,11 @@ class Evaluator:
     self._step = None
 
   def run(self, params) -> dict:
-    """{'accuracy', 'loss'} of `params`; floats, equal on every process."""
+    """{'accuracy', 'loss'} of `params`; floats, equal on every process.
+
+    Unreadable records, if `config.data.max_bad_records` allows any, are left out and
+    counted as 'skipped_records'.
+    """
     if self._step is None:
       self._step = job_lib.lower_eval_step(
           self._job, self._input.remaining, self._input.stored_shape,
@@ -41,15 +48,19 @@ class Evaluator:
       batch = batches_lib.to_global(
           local, self._rows, self._sharding, self._batch_size)
       sums.append(self._step(params, batch))
+      if len(sums) > _RUN_AHEAD:
+        jax.block_until_ready(sums[-1 - _RUN_AHEAD])
     total = {name: sum(np.float64(s[name]) for s in jax.device_get(sums))
              for name in sums[0]}
-    expected = self._input.num_examples - self._skipped()
+    skipped = self._skipped()
+    expected = self._input.num_examples - skipped
     if total['count'] != expected:
       raise RuntimeError(
           f'Evaluation of {self._input.name}[{self._input.split}] saw '
           f'{total["count"]:.0f} examples instead of {expected}; this is a defect.')
-    return {'accuracy': float(total['correct'] / total['count']),
-            'loss': float(total['loss'] / total['count'])}
+    measured = {'accuracy': float(total['correct'] / total['count']),
+                'loss': float(total['loss'] / total['count'])}
+    return {**measured, 'skipped_records': skipped} if skipped else measured
 
   def _skipped(self):
     bad = len(self._input.bad_records)

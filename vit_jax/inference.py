@@ -13,6 +13,9 @@ from vit_jax.evaluate import Evaluator
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.sections import Config, MeshSection
 
+# Images that `predict` holds in memory.
+_FILES_AT_ONCE = 64
+
 
 class TrainedRun:
   """The model of a work directory with the parameters of one checkpoint."""
@@ -44,18 +47,30 @@ class TrainedRun:
   def evaluate(self, split: str) -> dict:
     """{'accuracy', 'loss'} over a split, given in TFDS slicing syntax."""
     data_input = open_input(self.config.data, split, train=False)
-    if data_input.num_classes != self.dataset.num_classes:
+    if tuple(data_input.class_names) != self.dataset.class_names:
       raise UserError(
-          f'{data_input.name}[{split}] has {data_input.num_classes} classes, the '
-          f'model was trained on {self.dataset.num_classes}.')
+          f'{data_input.name}[{split}] has the classes '
+          f'{workdir_lib.shorten(data_input.class_names)}, the model was trained on '
+          f'{workdir_lib.shorten(self.dataset.class_names)}. Evaluate on the classes '
+          'of the training.')
     return Evaluator(self.job, data_input).run(self.params)
 
-  def predict(self, paths) -> np.ndarray:
-    """Class probabilities (len(paths), C) of image files."""
-    images, remaining = predict_images(paths, self.config.data)
-    logits = jax.jit(lambda params, images: classification.predict(
-        self.job.model, params, images, self.config, remaining))(self.params, images)
-    logits = np.asarray(logits, np.float64)
+  def predict(self, paths):
+    """Yields the class probabilities (C,) of image files, in their order."""
+    apply = jax.jit(
+        lambda params, images, remaining: classification.predict(
+            self.job.model, params, images, self.config, remaining),
+        static_argnums=2)
+    for start in range(0, len(paths), _FILES_AT_ONCE):
+      part = paths[start:start + _FILES_AT_ONCE]
+      images, remaining = predict_images(part, self.config.data)
+      # Full batches only, so that there is one program to compile.
+      full = min(len(paths), _FILES_AT_ONCE)
+      padding = ((0, full - len(part)), (0, 0), (0, 0), (0, 0))
+      logits = apply(self.params, np.pad(images, padding), remaining)
+      yield from self._probabilities(np.asarray(logits, np.float64)[:len(part)])
+
+  def _probabilities(self, logits):
     if self.config.loss.name == 'sigmoid':
       return 1 / (1 + np.exp(-logits))
     shifted = np.exp(logits - logits.max(-1, keepdims=True))

@@ -63,6 +63,17 @@ def build(config: Config, mesh, num_classes: int, total_steps: int = 0) -> Job:
              abstract)
 
 
+def check(config: Config):
+  """Raises UserError for settings that no data set could make right."""
+  variants.from_section(config.model, 1, 'cpu')
+  losses.create(config.loss)
+  schedule = schedules.learning_rate(
+      config.schedule, config.optimizer.learning_rate,
+      # The length of a run given in epochs depends on the data.
+      config.total_steps or 2**31 - 1)
+  optimizers.create(config.optimizer, schedule)
+
+
 def _init_function(config, model, optimizer):
   def init(seed):
     params = layout.init(model, jax.random.key(seed), config.data.image_size)

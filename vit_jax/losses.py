@@ -50,6 +50,6 @@ def create(
   errors.check_choice('loss.name', section.name, LOSSES)
   if not 0.0 <= section.label_smoothing < 1.0:
     raise errors.UserError(
-      f'loss.label_smoothing is {section.label_smoothing}; it must be at least '
+      f'config.loss.label_smoothing is {section.label_smoothing}; it must be at least '
       '0 and less than 1.')
   return LOSSES[section.name]

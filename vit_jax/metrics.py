@@ -19,6 +19,22 @@ class NonFiniteError(UserError):
   """The loss or the gradient became NaN or infinite."""
 
 
+def check_finite(step: int, values: dict):
+  """Raises NonFiniteError if any measurement of a step is NaN or infinite."""
+  if all(math.isfinite(value) for value in values.values()):
+    return
+  # Loss and gradient norm first: they are what one looks for.
+  first = [name for name in ('loss', 'grad_norm') if name in values]
+  names = first + [name for name in values if name not in first]
+  shown = ', '.join(
+      f'{name.replace("grad_norm", "gradient norm")} {float(values[name])}'
+      for name in names)
+  raise NonFiniteError(
+      f'Training diverged at step {step}: {shown}. The state was not saved. Lower '
+      'config.optimizer.learning_rate, raise config.schedule.warmup_steps or set '
+      'config.optimizer.clip_norm, and run again in a new --workdir.')
+
+
 class Window:
   """Step metrics that are still on the device, until they are looked at."""
 
@@ -41,13 +57,7 @@ class Window:
     """
     self._steps = jax.device_get(self._steps)
     for step, metrics in self._steps:
-      loss, norm = float(metrics['loss']), float(metrics['grad_norm'])
-      if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise NonFiniteError(
-            f'Training diverged at step {step}: loss {loss}, gradient norm {norm}. '
-            'No checkpoint holds this state. Lower config.optimizer.learning_rate, '
-            'raise config.schedule.warmup_steps or set config.optimizer.clip_norm, '
-            'and run again in a new --workdir.')
+      check_finite(step, metrics)
     return self._steps
 
   def mean(self) -> dict:
@@ -75,7 +85,7 @@ class Writer:
 
   def write(self, step: int, values: dict):
     """Appends one object: `step` and the named values."""
-    self._file.write(json.dumps({'step': step, **values}) + '\n')
+    self._file.write(json.dumps({'step': step, **values}, allow_nan=False) + '\n')
     self._file.flush()
     self._queue.put((step, values))
     if not self._started:

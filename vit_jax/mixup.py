@@ -19,7 +19,7 @@ def mixup(
   """
   if alpha < 0.0:
     raise errors.UserError(
-      f'mixup.alpha is {alpha}; it must be positive, or 0 for no MixUp.')
+      f'config.mixup.alpha is {alpha}; it must be positive, or 0 for no MixUp.')
   if not alpha:
     return images, targets
   for name, array in (('images', images), ('targets', targets)):

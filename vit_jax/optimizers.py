@@ -188,8 +188,8 @@ def _check(section: sections.OptimizerSection) -> None:
       continue
     readers = [rule for rule, fields in READS.items() if field.name in fields]
     raise errors.UserError(
-      f'optimizer.{field.name} is {value!r}, but optimizer.name={name!r} does '
-      f'not read it: {name!r} reads {", ".join(_COMMON[1:] + READS[name])}. '
+      f'config.optimizer.{field.name} is {value!r}, but '
+      f'config.optimizer.name={name!r} does not read it: {name!r} reads {", ".join(_COMMON[1:] + READS[name])}. '
       f'Remove the setting or choose one of {", ".join(readers)}.')
   for setting, good, needed in (
     ('clip_norm', 0.0 <= section.clip_norm < math.inf, 'a number >= 0'),
@@ -206,7 +206,8 @@ def _check(section: sections.OptimizerSection) -> None:
   ):
     if not good:
       raise errors.UserError(
-        f'optimizer.{setting} is {getattr(section, setting)!r}; needed: {needed}.')
+        f'config.optimizer.{setting} is {getattr(section, setting)!r}; '
+        f'needed: {needed}.')
 
 
 def _is_multipliers(pairs: Any) -> bool:

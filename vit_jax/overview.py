@@ -19,6 +19,7 @@ def describe(job, data_input, workdir, start: int) -> str:
   state = job.abstract_state
   param_bytes = _bytes(state.params)
   opt_bytes = _bytes(state.opt_state)
+  ema = '' if state.ema is None else f', {_si(_bytes(state.ema))}B moving average'
   count = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
   per_image = flops.forward_flops(job.model, config.data.image_size)
   h, w = config.data.image_size
@@ -41,7 +42,7 @@ def describe(job, data_input, workdir, start: int) -> str:
       ('compute', f'{np.dtype(job.model.dtype)} with {np.dtype(job.model.param_dtype)} '
        'parameters'),
       ('state', f'{_si(param_bytes)}B parameters, {_si(opt_bytes)}B optimizer '
-       f'state per device'),
+       f'state{ema} per device'),
       ('workdir', f'{workdir}' + (f', resuming at step {start}' if start else '')),
   ]
   return '\n'.join(f'{name:>8}  {text}' for name, text in rows)

@@ -79,29 +79,29 @@ def _check(
     section.name, section.warmup_steps, section.cooldown_steps)
   errors.check_choice('schedule.name', name, READS)
   unread = [
-    f'schedule.{field.name}={getattr(section, field.name)!r}'
+    f'config.schedule.{field.name}={getattr(section, field.name)!r}'
     for field in dataclasses.fields(section)
     if field.name not in _COMMON + READS[name]
     and getattr(section, field.name) != field.default]
   if unread:
     raise errors.UserError(
-      f'schedule.name={name!r} does not read {", ".join(unread)}. It reads '
+      f'config.schedule.name={name!r} does not read {", ".join(unread)}. It reads '
       f'{", ".join(_COMMON[1:] + READS[name])}; remove the setting or choose '
       'another schedule.')
   if total_steps < 1:
     raise errors.UserError(f'The run has {total_steps} steps; at least 1 is needed.')
   if min(warmup, cooldown) < 0 or warmup + cooldown > total_steps:
     raise errors.UserError(
-      f'schedule.warmup_steps={warmup} and schedule.cooldown_steps={cooldown} '
-      f'do not fit a run of {total_steps} steps: both must be at least 0 and '
+      f'config.schedule.warmup_steps={warmup} and '
+      f'config.schedule.cooldown_steps={cooldown} do not fit a run of {total_steps} steps: both must be at least 0 and '
       'their sum at most the length of the run.')
   if not 0.0 <= peak < math.inf:
     raise errors.UserError(
       f'optimizer.learning_rate is {peak}; a finite number >= 0 is needed.')
   if not 0.0 <= section.end_learning_rate <= peak:
     raise errors.UserError(
-      f'schedule.end_learning_rate is {section.end_learning_rate}; it must be '
+      f'config.schedule.end_learning_rate is {section.end_learning_rate}; it must be '
       f'between 0 and optimizer.learning_rate={peak}.')
   if section.timescale <= 0:
     raise errors.UserError(
-      f'schedule.timescale is {section.timescale}; it must be positive.')
+      f'config.schedule.timescale is {section.timescale}; it must be positive.')

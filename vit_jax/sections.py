@@ -208,6 +208,8 @@ class InitSection:
   # A work directory, a checkpoint of any format, or 'augreg:B_16' for a published
   # AugReg model; '': random.
   checkpoint: str = ''
+  # Folder or URL of the AugReg files and their index.csv, such as a local mirror.
+  augreg_bucket: str = 'gs://vit_models/augreg'
   # The checkpoint's head: 'auto' keeps one that fits, 'keep', 'reset' (to zeros).
   head: str = 'auto'
   # Its layer before the head, if the model has none: 'drop', or 'keep' (an error).

@@ -24,7 +24,8 @@ def make_train_step(optimizer, prepare, objective, *, accum_steps=1, ema_decay=0
 
   Returns:
     `step(state, batch, seed) -> (state, metrics)`. `metrics` has `loss`,
-    `grad_norm` (before clipping) and whatever the objective adds.
+    `grad_norm` (before clipping), `param_norm` (after the update) and whatever the
+    objective adds.
   """
   def step(state: TrainState, batch, seed):
     key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -37,7 +38,10 @@ def make_train_step(optimizer, prepare, objective, *, accum_steps=1, ema_decay=0
     ema = state.ema
     if ema is not None:
       ema = optax.incremental_update(params, ema, 1 - ema_decay)
-    metrics = {'loss': loss, 'grad_norm': optax.global_norm(grads), **metrics}
+    # The norm of the new parameters tells, before they are saved, that an update
+    # has made them infinite although the loss was not.
+    metrics = {'loss': loss, 'grad_norm': optax.global_norm(grads),
+               'param_norm': optax.global_norm(params), **metrics}
     return TrainState(state.step + 1, params, opt_state, ema), metrics
   return step
 

@@ -9,15 +9,14 @@ class StopRequest:
   A second one ends the process at once. `name` is the signal's name, or ''.
   """
 
-  _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-  def __init__(self):
+  def __init__(self, signals=(signal.SIGTERM, signal.SIGINT)):
     self.name = ''
+    self._signals = signals
     self._previous = {}
 
   def __enter__(self):
     try:
-      for number in self._SIGNALS:
+      for number in self._signals:
         self._previous[number] = signal.signal(number, self._handle)
     except ValueError:
       pass  # Not the main thread: signals are the caller's business.

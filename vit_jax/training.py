@@ -16,7 +16,7 @@ from vit_jax import job as job_lib
 from vit_jax import metrics as metrics_lib
 from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints import initial
-from vit_jax.checkpoints.store import Store
+from vit_jax.checkpoints.store import Store, newest_step
 from vit_jax.data import open_input
 from vit_jax.evaluate import Evaluator
 from vit_jax.parallel import batches as batches_lib
@@ -48,7 +48,10 @@ def train(config, workdir: str) -> dict:
     host_memory.keep()  # Before JAX starts its threads.
   mesh = mesh_lib.create(config.mesh)
   mesh_lib.check_batch(mesh, config.batch_size, config.accum_steps)
-  with StopRequest() as stop, futures.ThreadPoolExecutor(2) as background:
+  # With several processes JAX's preemption service owns SIGTERM, so that all of them
+  # stop at the same step.
+  stop_request = StopRequest() if jax.process_count() == 1 else StopRequest(())
+  with stop_request as stop, futures.ThreadPoolExecutor(2) as background:
     return _Run(config, workdir, mesh, stop, background).run()
 
 
@@ -67,14 +70,12 @@ class _Run:
     self.job = job_lib.build(
         config, mesh, self.input.num_classes, self.total_steps)
     self.evaluators = self._open_evaluators()
-    if config.init.checkpoint:
-      initial.check(config.init.checkpoint, self.job)
-    if self.main:
-      self.workdir = workdir_lib.claim(workdir, config)
-      workdir_lib.write_dataset(self.workdir, workdir_lib.DatasetFacts(
-          config.data.name, self.input.num_classes, tuple(self.input.class_names)))
-    hosts.barrier('workdir')
     self.workdir = workdir
+    self.dataset = workdir_lib.DatasetFacts(
+        config.data.name, self.input.num_examples, self.input.num_classes,
+        tuple(self.input.class_names))
+    # On every process, so that a mistake ends all of them with its message.
+    workdir_lib.check(workdir, config, self.dataset)
     # The newest evaluation and its step.
     self.measured, self.measured_at = {}, -1
 
@@ -85,11 +86,16 @@ class _Run:
             for name, split in splits.items() if split}
 
   def run(self):
+    start = newest_step(self.workdir, self.config.checkpoint)
+    if start >= self.total_steps:
+      return self._already_finished(start)
+    if self.config.init.checkpoint and not start:
+      initial.check(self.config.init.checkpoint, self.job)
+    if self.main:
+      workdir_lib.claim(self.workdir, self.config, self.dataset)
+    hosts.barrier('workdir')
     store = Store(self.workdir, self.config.checkpoint)
     try:
-      start = store.latest() or 0
-      if start >= self.total_steps:
-        return self._already_finished(store, start)
       if self.main:
         print(overview.describe(self.job, self.input, self.workdir, start))
       writer = metrics_lib.Writer(self.workdir, start) if self.main else None
@@ -102,12 +108,12 @@ class _Run:
     finally:
       store.close()
 
-  def _already_finished(self, store, step):
+  def _already_finished(self, step):
     values = {k: v for row in metrics_lib.read(self.workdir)
               for k, v in row.items() if k != 'step'}
     if self.main:
       print(f'{self.workdir} is finished: {step} of {self.total_steps} steps are '
-            f'done and in {store.path(step)}. Nothing to do; raise '
+            f'done. Nothing to do; raise '
             'config.total_steps to go on, or give a new --workdir.')
     return {k: v for k, v in values.items() if not k.startswith('train/')}
 
@@ -130,10 +136,22 @@ class _Run:
     train_step = compiling.result()
     self.loading.result()
     progress = Progress(self.total_steps, config.batch_size, silent=not self.main)
+    profiler = _Profiler(config.profile, self.workdir, start)
+    try:
+      step, stopping = self._loop(
+          state, start, train_step, store, writer, progress, profiler)
+    finally:
+      profiler.close()
+    store.wait()
+    self._conclude(step, stopping, store, progress, time.monotonic() - began)
+    return self.measured
+
+  def _loop(self, state, start, train_step, store, writer, progress, profiler):
+    """All turns; returns the last step and whether a request ended them."""
+    config = self.config
     batches = self._batches(start)
     seed = np.uint32(config.seed)
     window = metrics_lib.Window()
-    profiler = _Profiler(config.profile, self.workdir, start)
     step = start
     while True:
       stopping = self._should_stop(store, step)
@@ -159,9 +177,7 @@ class _Run:
       if last or (config.eval_every and step % config.eval_every == 0):
         window.fetch()
         self._evaluate(step, state, writer, progress)
-    store.wait()
-    self._conclude(step, stopping, store, progress, time.monotonic() - began)
-    return self.measured
+    return step, stopping
 
   def _batches(self, start):
     sharding = mesh_lib.over_batch(self.mesh)
@@ -192,6 +208,7 @@ class _Run:
         f'{split}/{name}': value
         for split, evaluator in self.evaluators.items()
         for name, value in evaluator.run(state.eval_params).items()}
+    metrics_lib.check_finite(step, self.measured)
     if writer and self.measured:
       writer.write(step, self.measured)
       progress.say(f'step {step}  ' + overview.values(self.measured))
@@ -227,5 +244,9 @@ class _Profiler:
   def after(self, step, measured):
     if self._on and step == self._end:
       jax.block_until_ready(measured)
+      self.close()
+
+  def close(self):
+    if self._on:
       jax.profiler.stop_trace()
       self._on = False

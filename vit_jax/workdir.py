@@ -20,31 +20,40 @@ _VERSIONS = 'versions.json'
 class DatasetFacts:
   """What predictions need to know of the training data."""
   name: str
+  num_examples: int
   num_classes: int
   class_names: tuple
 
 
-def claim(workdir: str, config: Config) -> pathlib.Path:
-  """Makes `workdir` this run's, or checks that it already is.
+def check(workdir: str, config: Config, dataset: DatasetFacts):
+  """Changes nothing.
 
   Raises:
-    UserError: if it can't be written, holds something else, or holds a run whose
-      training differs from `config`. Nothing is changed in that case.
+    UserError: if `workdir` holds something else, or a run whose settings or data
+      differ.
   """
   path = pathlib.Path(workdir)
   if path.exists() and not path.is_dir():
     raise UserError(f'--workdir={workdir} is a file; give a directory.')
   if (path / _CONFIG).exists():
-    _check_same_run(path, config)
+    _check_same_run(path, config, dataset)
   elif path.exists() and any(
       not p.name.startswith('.') for p in path.iterdir()):
     raise UserError(
         f'--workdir={workdir} is not empty and holds no {_CONFIG}, so it is no '
         'work directory of vit_jax. Nothing was changed; give a new or empty '
         'directory.')
+
+
+def claim(workdir: str, config: Config, dataset: DatasetFacts) -> pathlib.Path:
+  """Makes `workdir` this run's; raises UserError as `check`, or if it can't."""
+  check(workdir, config, dataset)
+  path = pathlib.Path(workdir)
   try:
     path.mkdir(parents=True, exist_ok=True)
+    # First: its presence says that the directory is a run's.
     write_json(path / _CONFIG, config_lib.to_dict(config))
+    write_json(path / _DATASET, dataclasses.asdict(dataset))
     write_json(path / _VERSIONS, _versions())
   except OSError as e:
     raise UserError(
@@ -53,7 +62,15 @@ def claim(workdir: str, config: Config) -> pathlib.Path:
   return path
 
 
-def _check_same_run(path, config):
+def _check_same_run(path, config, dataset):
+  # A run killed in its first moments has no such file yet.
+  old = read_dataset(path) if (path / _DATASET).exists() else dataset
+  if old != dataset:
+    raise UserError(
+        f'--workdir={path} was trained on {old.num_examples} examples of the classes '
+        f'{shorten(old.class_names)}; {config.data.name} now has '
+        f'{dataset.num_examples} of {shorten(dataset.class_names)}. Nothing was '
+        'changed. Restore the data, or give another --workdir.')
   changed = config_lib.differences(read_config(path), config)
   if changed:
     lines = '\n'.join(
@@ -67,10 +84,6 @@ def _check_same_run(path, config):
 def read_config(workdir) -> Config:
   """The configuration of the run in `workdir`."""
   return config_lib.from_dict(_read_json(workdir, _CONFIG))
-
-
-def write_dataset(workdir, facts: DatasetFacts):
-  write_json(pathlib.Path(workdir) / _DATASET, dataclasses.asdict(facts))
 
 
 def read_dataset(workdir) -> DatasetFacts:
@@ -108,6 +121,12 @@ def _read_json(workdir, name):
         '--workdir of a `vit_jax train`.') from e
   except (OSError, ValueError) as e:
     raise UserError(f'Cannot read {path}: {e}') from e
+
+
+def shorten(names, most=5) -> str:
+  """'a, b, c' of names, cut after `most` with their number."""
+  more = f', ... ({len(names)})' if len(names) > most else ''
+  return ', '.join(names[:most]) + more
 
 
 def _versions():

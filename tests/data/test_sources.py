@@ -159,3 +159,9 @@ def test_label_out_of_range(cifar_dir, monkeypatch):
       DataSection('cifar10', cifar_dir), 'train').read(i)[1] >= 3)
   with pytest.raises(DataError, match=f'cifar10, split train, record {bad}.*label'):
     source.read(bad)
+
+
+def test_images_in_a_folder_inside_a_class_folder_are_not_left_out(folder):
+  (folder / 'train' / 'cat' / 'more').mkdir()
+  with pytest.raises(UserError, match="holds the folder 'more'.*Move the images up"):
+    open_source(DataSection(name='folder', dir=str(folder)), 'train')

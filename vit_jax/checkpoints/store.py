@@ -126,6 +126,15 @@ class Store:
           '\nUse the configuration it was written with.')
 
 
+def newest_step(workdir, section: CheckpointSection) -> int:
+  """The newest committed step under a work directory, 0 without one."""
+  store = Store(workdir, section, read_only=True)
+  try:
+    return store.latest() or 0
+  finally:
+    store.close()
+
+
 def _as_dict(state):
   return {'step': state.step, 'params': state.params,
           'opt_state': state.opt_state, 'ema': state.ema}

@@ -79,8 +79,14 @@ def _files(split_entry):
   found = []
   for folder in _folders(split_entry.path, 'split folder'):
     with os.scandir(folder.path) as entries:
-      found += [f'{folder.name}/{e.name}' for e in entries
-                if e.name.lower().endswith(EXTENSIONS) and not e.name.startswith('.')]
+      entries = [e for e in entries if not e.name.startswith('.')]
+    if nested := [e.name for e in entries if e.is_dir()]:
+      # Leaving its images out would only show as a smaller data set.
+      raise UserError(
+          f'{folder.path} is a class folder, and holds the folder {nested[0]!r}. '
+          f'{_LAYOUT} Move the images up, or make the folder a class of its own.')
+    found += [f'{folder.name}/{e.name}' for e in entries
+              if e.name.lower().endswith(EXTENSIONS)]
   return sorted(found, key=lambda name: (_hash(name), name))
 
 
