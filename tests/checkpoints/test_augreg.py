@@ -2,7 +2,7 @@
 
 import pytest
 
-from vit_jax.checkpoints import augreg
+from vit_jax.checkpoints import augreg, opening
 from vit_jax.errors import UserError
 
 _COLUMNS = ('filename', 'adapt_filename', 'ds', 'final_val', 'adapt_ds',
@@ -26,6 +26,7 @@ def bucket(tmp_path):
 
 @pytest.mark.parametrize('name, file', [
     ('augreg:B_16', 'B_16-i21k-b'), ('augreg:B/16', 'B_16-i21k-b'),
+    ('augreg:B_16:i21k', 'B_16-i21k-b'),
     ('augreg:R+Ti/16', 'R_Ti_16-i21k-a'),
     ('augreg:B_16:cifar100', 'B_16-i21k-b--c100-384'),
     ('augreg:B_16:cifar100:224', 'B_16-i21k-b--c100'),
@@ -51,3 +52,12 @@ def test_mistakes(name, match, bucket):
 def test_no_table(tmp_path):
   with pytest.raises(UserError, match='Cannot read the table'):
     augreg.resolve('augreg:B_16', str(tmp_path))
+
+
+def test_names_are_resolved_wherever_a_checkpoint_is_opened(monkeypatch):
+  monkeypatch.setattr(augreg, 'resolve', lambda name: f'/resolved/{name}.npz')
+  with pytest.raises(UserError, match='There is no /resolved/augreg:B_16.npz'):
+    opening.list_stored('augreg:B_16')
+  with pytest.raises(UserError, match='There is no /resolved/augreg:B_16.npz'):
+    with opening.opened('augreg:B_16'):
+      pass

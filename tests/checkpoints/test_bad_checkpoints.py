@@ -4,16 +4,21 @@ import io
 import json
 import pathlib
 import pickle
+import platform
 import shutil
+import subprocess
+import types
 import zipfile
 
 import golden
 import numpy as np
 import pytest
+from etils import epath
 from safetensors.numpy import load_file, save_file
 
-from vit_jax.checkpoints import convert, npz, torch_file
+from vit_jax.checkpoints import atomic, convert, npz, torch_file
 from vit_jax.checkpoints.load import load
+from vit_jax.checkpoints.weights import of_array
 from vit_jax.errors import UserError
 
 _NPZ = golden.FOLDER / 'vitjax_token' / 'params.npz'
@@ -40,7 +45,8 @@ def _refused(path, match, tmp_path, **settings):
 def test_truncated_npz(kept, tmp_path):
   path = tmp_path / 'x.npz'
   path.write_bytes(_NPZ.read_bytes()[:kept])
-  _refused(path, 'not a readable npz', tmp_path)
+  match = 'not a readable npz' if kept < 0 else 'truncated, or no npz file'
+  _refused(path, match, tmp_path)
 
 
 def test_flipped_bit_in_an_npz(tmp_path):
@@ -240,10 +246,124 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
 def test_a_conversion_that_changes_outputs_leaves_nothing(tmp_path, monkeypatch):
   write = npz.write
   def wrong(file, weights, progress):
-    from vit_jax.checkpoints.weights import of_array
     weights = weights | {'cls': of_array(weights['cls'].read() + 1)}
     write(file, weights, progress)
   monkeypatch.setattr(npz, 'write', wrong)
   with pytest.raises(UserError, match='give other outputs'):
     convert.convert(_NPZ, tmp_path / 'x.npz')
   assert not list(tmp_path.iterdir())
+
+
+def test_a_difference_without_influence_on_outputs_is_found(tmp_path, monkeypatch):
+  write = npz.write
+  def wrong(file, weights, progress):
+    name = next(x for x in weights if x.endswith('key/bias'))
+    bias = weights[name].read()
+    write(file, weights | {name: of_array(bias + np.float32(1))}, progress)
+  monkeypatch.setattr(npz, 'write', wrong)
+  with pytest.raises(UserError, match='arrays differ(?s:.*)key/bias'):
+    convert.convert(_NPZ, tmp_path / 'x.npz')
+  assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_finite(tmp_path):
+  np.savez(tmp_path / 'x.npz', **_arrays() | {
+      'head/bias': np.full_like(_arrays()['head/bias'], np.nan)})
+  with pytest.raises(UserError, match='x.npz gives outputs that are not finite'):
+    convert.convert(tmp_path / 'x.npz', tmp_path / 'y.npz')
+  convert.convert(tmp_path / 'x.npz', tmp_path / 'y.npz', verification=False)
+
+
+def test_arrays_of_big_endian_machines(tmp_path):
+  np.savez(tmp_path / 'x.npz', **{k: v.astype('>f4') for k, v in _arrays().items()})
+  expected, actual = load(_NPZ)[1], load(tmp_path / 'x.npz')[1]
+  np.testing.assert_array_equal(
+      actual['params']['cls'], expected['params']['cls'])
+  convert.convert(tmp_path / 'x.npz', tmp_path / 'hf', 'hf')
+
+
+def test_parameters_of_integers_are_refused(tmp_path):
+  head = np.zeros_like(_arrays()['head/kernel'], dtype=np.int32)
+  np.savez(tmp_path / 'x.npz', **_arrays() | {'head/kernel': head})
+  _refused(tmp_path / 'x.npz', 'no floating point(?s:.*)head/kernel: int32', tmp_path)
+
+
+def test_dtype_in_a_hugging_face_config(tmp_path):
+  np.savez(tmp_path / 'x.npz', **{k: v.astype('f2') for k, v in _arrays().items()})
+  convert.convert(tmp_path / 'x.npz', tmp_path / 'y', 'hf', verification=False)
+  assert json.loads((tmp_path / 'y' / 'config.json').read_text())['dtype'] == 'float16'
+
+
+@pytest.mark.parametrize('case, change', [
+    ('hf_vit_cls', {'layer_norm_eps': None}), ('hf_vit_cls', {'image_size': 'a'}),
+    ('hf_vit_cls', {'image_size': [1, 2, 3]}), ('hf_vit_cls', {'hidden_act': ['x']}),
+    ('hf_vit_cls', {'num_attention_heads': 'a'}), ('timm_token', {'model_args': [1]}),
+    ('timm_token', {'pretrained_cfg': {'input_size': 5},
+                    'model_args': {'num_heads': 3}})])
+def test_nonsense_in_a_config(case, change, tmp_path):
+  source = golden.FOLDER / case
+  shutil.copy(source / 'model.safetensors', tmp_path)
+  config = json.loads((source / 'config.json').read_text()) | change
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(UserError, match='config.json has a value that makes no sense'):
+    load(tmp_path)
+
+
+@pytest.mark.parametrize('index', [['a'], {'a': 1}])
+def test_nonsense_in_an_index(index, tmp_path):
+  path = tmp_path / 'model.safetensors.index.json'
+  path.write_text(json.dumps({'weight_map': index}))
+  with pytest.raises(UserError, match='index.json has a value that makes no sense'):
+    load(tmp_path)
+
+
+class _ObjectStoreError(Exception):
+  """As TensorFlow's: no OSError."""
+
+
+@pytest.mark.parametrize('method', ['is_dir', 'is_file', 'stat', 'open', 'exists'])
+def test_a_url_that_cannot_be_reached(method, tmp_path, monkeypatch):
+  def fail(*_, **__):
+    raise _ObjectStoreError('no credentials')
+  url = epath.Path('gs://bucket/x.npz')
+  answers = {'is_dir': False, 'is_file': True, 'exists': False}
+  for name, answer in answers.items():
+    monkeypatch.setattr(type(url), name, lambda *_, answer=answer: answer)
+  monkeypatch.setattr(
+      type(url), 'stat', lambda _: types.SimpleNamespace(length=1))
+  monkeypatch.setattr(type(url), method, fail)
+  message = 'Cannot (read|write) gs://bucket/.*: no credentials. Check the URL'
+  with pytest.raises(UserError, match=message):
+    if method == 'exists':
+      atomic.check_free(url)
+    else:
+      load(url)
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+  host = platform.node()
+  dead = subprocess.Popen(['true'])
+  dead.wait()
+  names = [f'.partial-{host}-{dead.pid}-x.npz', f'.partial-{host}-1-x.npz',
+           f'.partial-elsewhere-{dead.pid}-x.npz', f'.partial-{host}-{dead.pid}-y.npz']
+  for name in names:
+    (tmp_path / name).write_text('')
+  with atomic.new(tmp_path / 'x.npz') as path:
+    path.write_text('new')
+  assert {x.name for x in tmp_path.iterdir()} == {*names[1:], 'x.npz'}
+
+
+@pytest.mark.parametrize('args, match', [
+    ({'norm_layer': 'rmsnorm'}, "norm_layer='rmsnorm', which is not supported"),
+    ({'attn_layer': 'diff'}, "attn_layer='diff'"),
+    ({'final_norm': False}, 'final_norm'),
+    ({'patch_size': 16}, r'patch_size \[16, 16\], the weights have \[8, 8\]'),
+    ({'embed_dim': 32}, 'embed_dim 32, the weights have 24'), ({'depth': 3}, 'depth')])
+def test_timm_settings_that_would_change_the_outputs(args, match, tmp_path):
+  source = golden.FOLDER / 'timm_token'
+  shutil.copy(source / 'model.safetensors', tmp_path)
+  config = json.loads((source / 'config.json').read_text())
+  config['model_args'] |= args
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(UserError, match=match):
+    load(tmp_path)

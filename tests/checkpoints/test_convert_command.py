@@ -1,10 +1,14 @@
 """The command `vit_jax convert`."""
 
+import os
+import signal
+
 import golden
 import numpy as np
 import pytest
 
 from vit_jax.__main__ import main
+from vit_jax.checkpoints import npz
 
 _FOLDER = golden.FOLDER / 'timm_token'
 
@@ -49,3 +53,12 @@ def test_mistakes_are_one_message(argv, message, tmp_path, monkeypatch, capsys):
   err = capsys.readouterr().err
   assert err.startswith('vit_jax convert: error:') and message in err
   assert not list(tmp_path.iterdir())
+
+
+def test_sigterm_leaves_nothing(tmp_path, monkeypatch):
+  before = signal.getsignal(signal.SIGTERM)
+  monkeypatch.setattr(npz, 'write', lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+  with pytest.raises(SystemExit, match='143'):
+    main(['convert', str(_FOLDER), str(tmp_path / 'x.npz')])
+  assert not list(tmp_path.iterdir())
+  assert signal.getsignal(signal.SIGTERM) == before

@@ -166,7 +166,8 @@ def test_subtree_after_a_colon():
 def test_augreg_names_are_understood(monkeypatch, tmp_path):
   monkeypatch.setattr(
       initial.augreg, 'resolve',
-      lambda name: str(_FILE) if name == 'augreg:B_16' else name)
-  job, state = _job()
+      lambda name, *bucket: str(_FILE) if (name, bucket) == (
+          'augreg:B_16', ('/mirror',)) else name)
+  job, state = _job(init={'augreg_bucket': '/mirror'})
   flat = _flat(initial.load_params(state, 'augreg:B_16', job))
   assert np.any(flat['embedding/kernel'])

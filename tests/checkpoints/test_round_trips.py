@@ -1,6 +1,8 @@
 """There and back, bit for bit."""
 
 import json
+import re
+import types
 
 import golden
 import jax
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from vit_jax.checkpoints import detect, timm_names
 from vit_jax.checkpoints.convert import convert
 from vit_jax.checkpoints.load import load
 from vit_jax.errors import UserError
+from vit_jax.models import variants
 
 _CASES = {case: golden.FOLDER / case for case in (
     path.name for path in golden.FOLDER.iterdir())}
@@ -176,3 +180,37 @@ def test_export_of_stacked_blocks(tmp_path):
   same, expected = load(source)
   assert jax.tree.all(jax.tree.map(
       lambda a, b: bool((a == b).all()), variables, expected))
+
+
+def test_mixer_names_before_linen(tmp_path):
+  source, target = _CASES['vitjax_mixer'] / 'params.npz', tmp_path / 'x.npz'
+  old = {}
+  for name, array in _npz(source).items():
+    name = re.sub('^MixerBlock_', 'Mixer/encoderblock_', name)
+    name = re.sub(
+        '(token|channel)_mixing/Dense_([01])/(kernel|bias)',
+        lambda m: f'{m[1]}_mixing_phase_{int(m[1] == "channel")}/{m[3]}{int(m[2]) + 1}',
+        name)
+    name = name.replace('pre_head_layer_norm', 'Mixer/encoder_norm')
+    old[name.replace('stem', 'embedding')] = array
+  assert 'Mixer/encoderblock_0/token_mixing_phase_0/kernel1' in old
+  np.savez(target, **old)
+  _assert_equal(golden.flatten(load(target)[1]['params']),
+                golden.flatten(load(source)[1]['params']))
+
+
+@pytest.mark.parametrize('variant, name', [
+    ('B/1', 'vit_base_patch16_224'), ('H/14', 'vit_huge_patch14_224'),
+    ('R50+B/16', 'vit_base_r50_s16_224'), ('mu/16', 'vit_base_patch16_224')])
+def test_architectures_that_timm_has(variant, name):
+  model = variants.create(variant, 10)
+  config = timm_names.config(model, (2, 2), detect.describe(model))
+  assert config['architecture'] == name
+  assert 'layers' not in config['model_args']
+
+
+@pytest.mark.parametrize('width, mlp_dim', [
+    (1152, 4304), (24, 60), (49, 1), (1408, 6144)])
+def test_mlp_ratio_as_timm_rounds_it(width, mlp_dim):
+  model = types.SimpleNamespace(width=width, mlp_dim=mlp_dim)
+  assert int(width * timm_names._mlp_ratio(model)) == mlp_dim

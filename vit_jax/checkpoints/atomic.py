@@ -6,17 +6,24 @@ An existing target is never overwritten.
 
 import contextlib
 import os
+import platform
 import shutil
 
 from etils import epath
 
+from vit_jax.checkpoints.reaching import reachable
 from vit_jax.errors import UserError
+
+# Folders may be shared by machines, where a process of another one looks dead.
+_HOST = platform.node()
 
 
 def check_free(path):
   """Raises UserError unless something new can be written at `path`."""
   path = epath.Path(path)
-  if path.exists():
+  with reachable(path):
+    exists = path.exists()
+  if exists:
     raise UserError(
         f'{path} exists already and is never overwritten; remove it, or give '
         'another destination.')
@@ -34,19 +41,48 @@ def new(path):
   """
   path = epath.Path(path)
   check_free(path)
-  temporary = path.parent / f'.partial-{os.getpid()}-{path.name}'
+  if _is_local(path):
+    with contextlib.suppress(OSError):  # tidying up is no reason to stop
+      _remove_stale(path)
+  temporary = path.parent / f'.partial-{_HOST}-{os.getpid()}-{path.name}'
   try:
     yield temporary
     _to_disk(temporary)
     check_free(path)
-    temporary.rename(path)
+    with reachable(path, verb='write'):
+      temporary.rename(path)
   except OSError as e:
     raise UserError(f'Cannot write {path}: {e}') from e
   finally:
-    if temporary.is_dir():
-      temporary.rmtree() if not _is_local(path) else shutil.rmtree(temporary)
-    else:
-      temporary.unlink(missing_ok=True)
+    with reachable(path, verb='write'):
+      _remove(temporary)
+
+
+def _remove_stale(path):
+  """Removes what processes of this host left that were killed while writing."""
+  prefix, suffix = f'.partial-{_HOST}-', f'-{path.name}'
+  for old in path.parent.iterdir():
+    pid = old.name.removeprefix(prefix).removesuffix(suffix)
+    if old.name == f'{prefix}{pid}{suffix}' and pid.isdecimal() and _is_dead(int(pid)):
+      _remove(old)
+
+
+def _is_dead(pid):
+  try:
+    os.kill(pid, 0)  # asks only
+  except ProcessLookupError:
+    return True
+  except OSError:
+    return False  # someone else's
+  # In restarted containers our own number is that of the process before.
+  return pid == os.getpid()
+
+
+def _remove(path):
+  if path.is_dir():
+    path.rmtree() if not _is_local(path) else shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def _to_disk(path):

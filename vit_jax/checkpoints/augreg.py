@@ -24,9 +24,9 @@ def resolve(name: str, bucket: str = BUCKET) -> str:
   """The path of a published model; any other path comes back as it is.
 
   Args:
-    name: 'augreg:<model>', the best ImageNet-21k checkpoint of a model such as B_16
-      (or 'B/16'); 'augreg:<model>:<data set>[:<resolution>]', the best fine-tuned
-      one; or 'augreg:<file name>', one of the table's files.
+    name: 'augreg:<model>[:i21k]', the best ImageNet-21k checkpoint of a model such
+      as B_16 (or 'B/16'); 'augreg:<model>:<data set>[:<resolution>]', the best
+      fine-tuned one; or 'augreg:<file name>', one of the table's files.
     bucket: folder or URL of the files and their `index.csv`.
 
   Raises:
@@ -45,6 +45,7 @@ def resolve(name: str, bucket: str = BUCKET) -> str:
           "filename and adapt_filename, or only the model's.")
     return f'{bucket}/{model}.npz'
   model = re.sub(r'[/+]', '_', model)
+  rest = [] if rest == ['i21k'] else rest
   if model not in _MODELS or len(rest) > 2:
     raise UserError(
         f'{name!r} is no AugReg model; expected augreg:<model>[:<data set>'

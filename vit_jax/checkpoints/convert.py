@@ -21,6 +21,7 @@ from vit_jax.checkpoints import (
   timm_names,
   verify,
 )
+from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.worlds import FORMATS, WORLDS
 from vit_jax.errors import UserError
 from vit_jax.progress import duration
@@ -56,7 +57,8 @@ def convert(src, dst, to: str = '', *, verification: bool = True, stream=None,
         world.write(model, opening.shapes_of(model, grid)), weights)
     temporary = stack.enter_context(atomic.new(dst))
     progress = _Progress(sum(w.nbytes for w in theirs.values()), stream or sys.stderr)
-    _WRITERS[to](temporary, model, grid, theirs, progress.add)
+    with reachable(dst, verb='write'):  # what is read meanwhile has its own errors
+      _WRITERS[to](temporary, model, grid, theirs, progress.add)
     progress.end()
     lines = [f'Wrote {dst}: {world.title}, {detect.describe(model)}, {len(theirs)} '
              f'arrays, {progress.total:,} bytes.', *_changes(report)]
@@ -135,7 +137,10 @@ def _write_big_vision(path, model, grid, weights, progress):
 
 
 def _write_hugging_face(path, model, grid, weights, progress):
-  _write_safetensors(path, weights, hf_names.config(model, grid), progress)
+  config = hf_names.config(model, grid)
+  # What AutoModel takes as the dtype to load them in.
+  config['dtype'] = next(iter(weights.values())).dtype.name
+  _write_safetensors(path, weights, config, progress)
 
 
 def _write_timm(path, model, grid, weights, progress):

@@ -16,6 +16,21 @@ _TANH_SIGLIP = re.compile(
     r'(_gap)?_(256|512|384)')
 _POOLS = {'token': 'token', 'avg': 'gap', 'map': 'map', '': 'none'}
 
+# Keys of timm's model_args that the file's shapes or the code below account for, or
+# that matter in training only.
+_TIMM_KNOWN = {
+    'img_size', 'patch_size', 'num_classes', 'global_pool', 'embed_dim', 'depth',
+    'num_heads', 'mlp_ratio', 'qkv_bias', 'qk_norm', 'class_token', 'reg_tokens',
+    'no_embed_class', 'init_values', 'act_layer', 'pre_norm', 'fc_norm',
+    'pool_include_prefix', 'layers', 'channels', 'stem_chs', 'drop_rate',
+    'pos_drop_rate', 'patch_drop_rate', 'proj_drop_rate', 'attn_drop_rate',
+    'drop_path_rate', 'weight_init', 'fix_init', 'dynamic_img_size',
+    'strict_img_size'}
+# Keys that change the model unless they have this value.
+_TIMM_ONLY = {'in_chans': 3, 'pos_embed': 'learn', 'final_norm': True,
+              'proj_bias': True, 'dynamic_img_pad': False, 'scale_attn_norm': False,
+              'scale_mlp_norm': False}
+
 
 def is_hugging_face(shapes: Shapes) -> bool:
   return any(name.removeprefix('vit.') ==
@@ -24,6 +39,20 @@ def is_hugging_face(shapes: Shapes) -> bool:
 
 def is_timm(shapes: Shapes) -> bool:
   return 'patch_embed.proj.weight' in shapes
+
+
+def detect(shapes: Shapes, config: dict, overrides: dict) -> Detected | None:
+  """The model, or None if the names are those of another code base."""
+  if is_hugging_face(shapes):
+    detected = hugging_face(shapes, config, overrides)
+  elif is_timm(shapes):
+    detected = timm(shapes, config, overrides)
+  else:
+    return None
+  heads = detected.options['num_heads']
+  if not isinstance(heads, int) or heads < 1:
+    raise ValueError(f'the number of heads is {heads!r}')
+  return detected
 
 
 def hugging_face(shapes: Shapes, config: dict, overrides: dict) -> Detected:
@@ -84,6 +113,7 @@ def timm(shapes: Shapes, config: dict, overrides: dict) -> Detected:
   width, _, *patch = shapes.get('patch_embed.proj.weight', 4)
   depth = shapes.count('blocks.')
   mlp_dim = shapes.get('blocks.0.mlp.fc1.weight', 2)[0]
+  _check_timm_args(shapes.path, args, patch, width, depth)
   registers = shapes.get('reg_token', 3)[1] if 'reg_token' in shapes else 0
   class_token = 'cls_token' in shapes
   options = {
@@ -117,6 +147,25 @@ def timm(shapes: Shapes, config: dict, overrides: dict) -> Detected:
   tokens = entries - prefix if embedded else entries
   classes = shapes.get('head.weight', 2)[0] if 'head.weight' in shapes else 0
   return Detected('timm', options, classes, tokens, grid)
+
+
+def _check_timm_args(path, args, patch, width, depth):
+  unknown = [f'{key}={value!r}' for key, value in args.items()
+             if key not in _TIMM_KNOWN and value is not None
+             and (key not in _TIMM_ONLY or value != _TIMM_ONLY[key])]
+  if unknown:
+    raise UserError(
+        f'{path}: model_args in config.json has {", ".join(unknown)}, which is not '
+        'supported. Remove what does not change the outputs.')
+  given = args.get('patch_size')
+  given = [given, given] if isinstance(given, int) else given
+  for key, value, stored in (
+      ('patch_size', given and list(given), list(patch)),
+      ('embed_dim', args.get('embed_dim'), width), ('depth', args.get('depth'), depth)):
+    if value is not None and value != stored:
+      raise UserError(
+          f'{path}: config.json says {key} {value!r}, the weights have {stored!r}. '
+          'Give the config.json that belongs to the weights.')
 
 
 def _fits(tokens, grid):

@@ -51,7 +51,7 @@ def _adapted(checkpoint, job):
   hints = {name: getattr(model, name) for name in ('num_heads', 'pool')
            if hasattr(model, name)}
   with opening.opened(
-      augreg.resolve(checkpoint), hints=hints,
+      augreg.resolve(checkpoint, init.augreg_bucket), hints=hints,
       image_size=job.config.data.image_size, position_grid=init.position_grid or None,
       best=False) as opened:
     yield pretrained.adapt(

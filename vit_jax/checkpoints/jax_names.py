@@ -39,6 +39,22 @@ _TF_BIT = (
     (r'/gamma$', '/scale'), (r'/beta$', '/bias'),
 )
 
+# Before Linen, Mixer's MLPs were single layers with numbered parameters.
+_OLD_MIXER = (
+    (r'^Mixer/encoderblock_(\d+)/', r'MixerBlock_\1/'),
+    (r'(token|channel)_mixing_phase_\d/(kernel|bias)1$', r'\1_mixing/Dense_0/\2'),
+    (r'(token|channel)_mixing_phase_\d/(kernel|bias)2$', r'\1_mixing/Dense_1/\2'),
+    (r'^Mixer/encoder_norm/', 'pre_head_layer_norm/'),
+    (r'^embedding/', 'stem/'),
+)
+
+
+def current_mixer(name: str) -> str:
+  """Today's name of a parameter in a file that has names under Mixer/."""
+  for pattern, new in _OLD_MIXER:
+    name = re.sub(pattern, new, name)
+  return name
+
 
 def current(name: str) -> str:
   """A name of any release of these code bases as today's Linen name."""

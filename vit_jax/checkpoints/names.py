@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from vit_jax.checkpoints.weights import Weight
+from vit_jax.checkpoints.weights import BFLOAT16, Weight
 from vit_jax.errors import UserError
 
 
@@ -70,6 +70,7 @@ def to_ours(links, weights: dict[str, Weight], expected: dict, path) -> dict:
   """
   needed = {name for link in links for name in link.theirs}
   _check_names(path, needed - weights.keys(), weights.keys() - needed)
+  _check_dtypes(path, {name: weights[name].dtype for name in needed})
   ours = _apply(links, weights, path, read=True)
   wrong = [
       f'  {name}: {ours[name].shape} in the file, {shape} in the model'
@@ -109,6 +110,16 @@ def _check_names(path, missing, left_over):
         f'{path} does not hold exactly the parameters of its model:\n'
         + '\n'.join(lines) + '\nExpected a complete Vision Transformer and nothing '
         'else; `vit_jax convert FILE --list` shows what the file holds.')
+
+
+def _check_dtypes(path, dtypes):
+  wrong = [f'  {name}: {dtype}' for name, dtype in sorted(dtypes.items())
+           if dtype.kind != 'f' and dtype != BFLOAT16]
+  if wrong:
+    raise UserError(
+        f'{path} has parameters that are no floating point numbers:\n'
+        f'{shorten(wrong)}\nQuantised weights are not supported; give the original '
+        'ones.')
 
 
 def _apply(links, weights, path, *, read):

@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 from etils import epath
 
+from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
 from vit_jax.errors import UserError
 
@@ -37,8 +38,11 @@ def read(path):
   with contextlib.ExitStack() as stack:
     with _damage_is_an_error(path):
       size = path.stat().length
-      archive = stack.enter_context(
-          zipfile.ZipFile(stack.enter_context(path.open('rb'))))
+      file = stack.enter_context(path.open('rb'))
+      try:
+        archive = stack.enter_context(zipfile.ZipFile(file))
+      except zipfile.BadZipFile as e:
+        raise ValueError('truncated, or no npz file') from e
       check_sizes(path, archive, size)
       weights = {}
       for info in archive.infolist():
@@ -80,6 +84,8 @@ def _weight(path, archive, info) -> Weight:
   with archive.open(info) as member:
     shape, fortran_order, dtype = _header(info, member)
   nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
+  # Files written on big-endian machines; no other library here takes such arrays.
+  native = dtype.newbyteorder('=')
   if not 0 <= info.file_size - nbytes < 1 << 16:
     raise ValueError(
         f'{info.filename} declares {dtype} {shape}, but has {info.file_size} bytes')
@@ -89,8 +95,8 @@ def _weight(path, archive, info) -> Weight:
       _header(info, member)
       array = np.empty(shape, dtype, order='F' if fortran_order else 'C')
       fill(member, array.ravel(order='K'))
-      return array
-  return Weight(shape, dtype, read)
+      return array.astype(native, copy=False)
+  return Weight(shape, native, read)
 
 
 def fill(member, flat: np.ndarray):
@@ -126,7 +132,8 @@ def _header(info, member):
 @contextlib.contextmanager
 def _damage_is_an_error(path):
   try:
-    yield
+    with reachable(path, _DAMAGE):
+      yield
   except FileNotFoundError as e:
     raise UserError(f'No file {path}; give an existing checkpoint.') from e
   except _DAMAGE as e:

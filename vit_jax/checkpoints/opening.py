@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 
 from vit_jax.checkpoints import (
+  augreg,
   detect,
   detect_jax,
   detect_torch,
@@ -23,6 +24,7 @@ from vit_jax.checkpoints import (
   torch_file,
 )
 from vit_jax.checkpoints.detect import Detected, Shapes
+from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.weights import Weight
 from vit_jax.checkpoints.worlds import WORLDS, World
 from vit_jax.errors import UserError
@@ -65,7 +67,7 @@ def opened(path, overrides: dict | None = None, *, image_size=None,
   """
   # CHANGES don't say what the file holds.
   said = {k: v for k, v in (overrides or {}).items() if k not in CHANGES}
-  path, subtree = split_subtree(str(path))
+  path, subtree = split_subtree(augreg.resolve(str(path)))
   with contextlib.ExitStack() as stack:
     try:
       read = _read(stack, path, subtree, said, best)
@@ -87,13 +89,10 @@ def opened(path, overrides: dict | None = None, *, image_size=None,
 
 def list_stored(path) -> dict[str, Weight]:
   """Names, shapes and dtypes in a file, whatever it holds."""
-  path = epath.Path(split_subtree(str(path))[0])
-  with contextlib.ExitStack() as stack:
-    if path.is_dir() and orbax_model.is_model(path):
-      return orbax_model.read_model(path)[1]
-    if path.is_dir() and orbax_model.is_workdir(path):
-      return orbax_model.read_workdir(path, best=True)[1]
-    return _read_file(stack, path)[0]
+  path = epath.Path(split_subtree(augreg.resolve(str(path)))[0])
+  with contextlib.ExitStack() as stack, reachable(path):
+    ours = _read_ours(path, best=True)
+    return ours[1] if ours else _read_file(stack, path)[0]
 
 
 def split_subtree(path: str) -> tuple[str, str]:
@@ -120,13 +119,11 @@ def _shapes_of(model, grid):
 def _read(stack, path, subtree, overrides, best):
   """(detected, weights by their names, stored weights, notes)."""
   path = epath.Path(path)
-  if path.is_dir() and orbax_model.is_model(path):
-    detected, weights = orbax_model.read_model(path)
-    return detected, weights, weights, []
-  if path.is_dir() and orbax_model.is_workdir(path):
-    detected, weights = orbax_model.read_workdir(path, best=best)
-    return detected, weights, weights, []
-  stored, config = _read_file(stack, path)
+  with reachable(path):
+    ours = _read_ours(path, best)
+    stored, config = (ours[1], {}) if ours else _read_file(stack, path)
+  if ours:
+    return ours[0], stored, stored, []
   notes = []
   if path.suffix == '.npz':
     weights, notes = _root(path, stored, subtree)
@@ -134,10 +131,8 @@ def _read(stack, path, subtree, overrides, best):
     detected = detect_jax.detect(Shapes(path, weights), overrides)
   else:
     weights, shapes, detected = stored, Shapes(path, stored), None
-    if detect_torch.is_hugging_face(shapes):
-      detected = detect_torch.hugging_face(shapes, config, overrides)
-    elif detect_torch.is_timm(shapes):
-      detected = detect_torch.timm(shapes, config, overrides)
+    with _nonsense_is_an_error(path, 'config.json'):
+      detected = detect_torch.detect(shapes, config, overrides)
   if detected is None:
     some = ', '.join(list(weights)[:4])
     raise UserError(
@@ -147,14 +142,26 @@ def _read(stack, path, subtree, overrides, best):
   return detected, weights, stored, notes
 
 
+def _read_ours(path, best):
+  """(detected, weights) of this project's formats, None for all others."""
+  if not path.is_dir():
+    return None
+  if orbax_model.is_model(path):
+    return orbax_model.read_model(path)
+  if orbax_model.is_workdir(path):
+    return orbax_model.read_workdir(path, best=best)
+  return None
+
+
 def _read_file(stack, path):
   """(weights as stored, config.json beside them)."""
   if path.is_dir():
     folder = path
     files = [folder / name for name in _IN_FOLDER if (folder / name).is_file()]
     if not files and (folder / _SHARDS).is_file():
-      index = _json(folder / _SHARDS).get('weight_map', {})
-      files = [folder / name for name in sorted(set(index.values()))]
+      with _nonsense_is_an_error(path, _SHARDS):
+        index = _json(folder / _SHARDS).get('weight_map', {})
+        files = [folder / name for name in sorted(set(index.values()))]
       weights = {}
       for file in files:
         weights |= stack.enter_context(safetensors_file.read(file))
@@ -177,6 +184,17 @@ def _read_file(stack, path):
         'folder.')
   return (stack.enter_context(readers[path.suffix](path)),
           _json(path.parent / 'config.json'))
+
+
+@contextlib.contextmanager
+def _nonsense_is_an_error(path, file):
+  # Weights have been checked when their config is read: what fails is the config.
+  try:
+    yield
+  except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as e:
+    raise UserError(
+        f'{path}: its {file} has a value that makes no sense: {e}. Mend or remove '
+        'it.') from e
 
 
 def _json(path):
@@ -216,14 +234,17 @@ def _root(path, stored, subtree):
   aside = sorted({'/'.join(name.split('/')[:2])
                   for name, w in stored.items() if id(w) not in used})
   where = root + (subtree + '/' if subtree else '')
-  notes = [f'Only {where} was read, and not: {", ".join(aside)}'] if aside else []
+  notes = [f'Only {where or "the root"} was read, and not: {", ".join(aside)}'
+           ] if aside else []
   return weights, notes
 
 
 def _current(path, weights):
+  old_mixer = any(name.startswith('Mixer/') for name in weights)
+  rename = jax_names.current_mixer if old_mixer else jax_names.current
   renamed = {}
   for name, weight in weights.items():
-    new = jax_names.current(name)
+    new = rename(name)
     if new in renamed:
       raise UserError(
           f'{path} holds {new} under two names; expected the names of one release.')

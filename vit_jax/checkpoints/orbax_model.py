@@ -15,6 +15,7 @@ from flax import traverse_util
 
 from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints.detect import Detected, grid_of, image_size_of
+from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.store import Store
 from vit_jax.checkpoints.weights import Weight, of_array
 from vit_jax.errors import UserError
@@ -137,7 +138,8 @@ class _Part:
 
 def _restore(path, subtree: str = '') -> dict[str, np.ndarray]:
   """{flat name: array} of an Orbax tree, or of one subtree of it."""
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+  with reachable(path), ocp.Checkpointer(
+      ocp.PyTreeCheckpointHandler()) as checkpointer:
     tree = checkpointer.metadata(path).item_metadata.tree
     wanted = {subtree: tree[subtree]} if subtree else tree
     as_numpy = jax.tree.map(

@@ -143,7 +143,7 @@ def _positions(checkpoint, weights, expected, model, grid, method, report):
     return
   file_model = checkpoint.model
   if file_model.position_prefix != model.position_prefix:
-    _change_prefix(weights, file_model, model, report)
+    change_prefix(weights, file_model, model, report)
   old = checkpoint.grid
   if old == grid:
     return
@@ -158,7 +158,7 @@ def _positions(checkpoint, weights, expected, model, grid, method, report):
       f"method '{method}'")
 
 
-def _change_prefix(weights, old, new, report):
+def change_prefix(weights, old, new, report):
   """Gives or takes the position entries of class and register tokens.
 
   What an entry adds to its token can as well be part of the token itself.

@@ -14,6 +14,7 @@ import numpy as np
 import safetensors
 from etils import epath
 
+from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
 from vit_jax.errors import UserError
 
@@ -24,6 +25,8 @@ _DTYPES = {
     'U8': np.dtype('uint8'), 'BOOL': np.dtype('bool'),
 }
 
+_DAMAGE = (safetensors.SafetensorError, OSError, ValueError, MemoryError)
+
 
 @contextlib.contextmanager
 def read(path):
@@ -32,7 +35,9 @@ def read(path):
   The library opens local files only; others are held in memory meanwhile.
   """
   path = epath.Path(path)
-  if not path.is_file():
+  with reachable(path):
+    there = path.is_file()
+  if not there:
     raise UserError(f'No file {path}; give an existing checkpoint.')
   if '://' in str(path):
     yield _in_memory(path)
@@ -94,8 +99,9 @@ def _dtype(name, dtype):
 @contextlib.contextmanager
 def _damage_is_an_error(path):
   try:
-    yield
-  except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as e:
+    with reachable(path, _DAMAGE):
+      yield
+  except _DAMAGE as e:
     raise UserError(
         f'{path} is not a readable safetensors file: {e}. Fetch it again, or '
         'convert it anew.') from e

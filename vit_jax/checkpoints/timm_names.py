@@ -15,10 +15,18 @@ from vit_jax.errors import UserError
 _ACT = {'exact': 'gelu', 'tanh': 'gelu_tanh', 'quick': 'quick_gelu'}
 _POOL = {'token': 'token', 'gap': 'avg', 'map': 'map', 'none': ''}
 _ATTENTION = 'MultiHeadDotProductAttention_0'
-# A small architecture to name where no published one has the same sizes.
+# Names that timm has registered; `model_args` overrides all sizes in them. B stands
+# for what has no name.
 _ARCHITECTURES = {
-    'Ti': 'tiny', 'S': 'small', 'B': 'base', 'L': 'large', 'H': 'huge',
-    'So400m': 'so400m', 'g': 'giant', 'G': 'gigantic'}
+    'Ti': 'vit_tiny_patch16_224', 'S': 'vit_small_patch16_224',
+    'B': 'vit_base_patch16_224', 'L': 'vit_large_patch16_224',
+    'H': 'vit_huge_patch14_224', 'g': 'vit_giant_patch14_224',
+    'G': 'vit_gigantic_patch14_224'}
+# (size, blocks of the ResNet) -> name; there the ResNet cannot be overridden.
+_HYBRIDS = {
+    ('Ti', ()): 'vit_tiny_r_s16_p8_224', ('S', (2, 2, 2, 2)): 'vit_small_r26_s32_224',
+    ('B', (3, 4, 9)): 'vit_base_r50_s16_224',
+    ('L', (3, 4, 6, 3)): 'vit_large_r50_s32_224'}
 
 
 def links(model, shapes: dict) -> list[Link]:
@@ -61,7 +69,7 @@ def config(model, grid, variant: str) -> dict:
   args = {
       'patch_size': height if height == width else [height, width],
       'embed_dim': model.width, 'depth': model.depth, 'num_heads': model.num_heads,
-      'mlp_ratio': model.mlp_dim / model.width, 'qkv_bias': model.qkv_bias,
+      'mlp_ratio': _mlp_ratio(model), 'qkv_bias': model.qkv_bias,
       'qk_norm': model.qk_norm, 'class_token': class_token,
       'reg_tokens': model.registers, 'global_pool': _POOL[model.pool],
       'fc_norm': model.pool_norm, 'pre_norm': model.pre_norm,
@@ -69,13 +77,17 @@ def config(model, grid, variant: str) -> dict:
       'init_values': model.layer_scale or None, 'act_layer': _ACT[model.gelu],
       'num_classes': model.num_classes, 'img_size': size,
   }
-  if model.resnet_width:
+  size_name = variant.split('/')[0]
+  name = _ARCHITECTURES.get(size_name, _ARCHITECTURES['B'])
+  hybrid = _HYBRIDS.get((size_name, tuple(model.resnet_blocks)))
+  if model.resnet_width == 64 and hybrid:
+    name = hybrid
+  elif model.resnet_width:
     w = model.resnet_width
     args |= {'layers': list(model.resnet_blocks), 'stem_chs': w,
              'channels': [w * 4 * 2**b for b in range(len(model.resnet_blocks))]}
-  name = _ARCHITECTURES.get(variant.split('/')[0], 'base')
   return {
-      'architecture': f'vit_{name}_patch{height}_{size[0]}',
+      'architecture': name,
       'num_classes': model.num_classes,
       'num_features': model.width,
       'global_pool': _POOL[model.pool],
@@ -86,6 +98,13 @@ def config(model, grid, variant: str) -> dict:
           'num_classes': model.num_classes, 'interpolation': 'bicubic',
           'crop_pct': 0.9, 'first_conv': 'patch_embed.proj', 'classifier': 'head'},
   }
+
+
+def _mlp_ratio(model):
+  # timm takes int(width * ratio), which rounding can make one too small.
+  ratio = model.mlp_dim / model.width
+  exact = int(model.width * ratio) == model.mlp_dim
+  return ratio if exact else (model.mlp_dim + 0.5) / model.width
 
 
 def _strides(model):

@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from vit_jax.checkpoints import npz
+from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
 from vit_jax.errors import UserError
 
@@ -32,6 +33,10 @@ _MARK = object()
 
 # Pickles of state dicts have a few kilobytes to a few megabytes.
 _MAX_PICKLE = 64 << 20
+
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, IndexError,
+    KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError)
 
 
 @contextlib.contextmanager
@@ -205,11 +210,11 @@ def _to_mark(stack):
 @contextlib.contextmanager
 def _damage_is_an_error(path):
   try:
-    yield
+    with reachable(path, _DAMAGE):
+      yield
   except FileNotFoundError as e:
     raise UserError(f'No file {path}; give an existing checkpoint.') from e
-  except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, IndexError,
-          KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError) as e:
+  except _DAMAGE as e:
     raise UserError(
         f'{path} is not a readable PyTorch file of weights: {e}. Fetch it again, or '
         'give the model as safetensors.') from e

@@ -1,32 +1,43 @@
-"""Proof of a conversion: both weight sets on the same images."""
+"""Proof of a conversion: both weight sets on the same images, and bit for bit.
+
+Outputs alone don't show everything: key biases have no influence on them at all, and
+a head of zeros hides what comes before it.
+"""
 
 import dataclasses
 import gc
+import re
 
 import jax
 import numpy as np
 
-from vit_jax.checkpoints import detect, load
+from vit_jax.checkpoints import detect, load, names, pretrained
 from vit_jax.checkpoints.pretrained import NUMERICS
 from vit_jax.errors import UserError
 
+_DEFECT = ('Nothing was written. This is a defect of vit_jax, or the file was changed '
+           'meanwhile; please report it.')
 # Run to run, the reference implementations differ by about 1e-5 themselves.
 _ATOL, _RTOL = 5e-5, 1e-4
+_QKV_BIAS = re.compile(r'/(query|key|value)/bias$')
 
 
 @dataclasses.dataclass
 class Comparison:
-  """Largest absolute differences of the logits."""
+  """Largest absolute differences of the logits, and how many arrays are the same."""
   same_settings: float  # of the weights alone
   # Of the outputs as the destination's world computes them; None: no difference.
   as_there: float | None
   largest: float  # absolute logit, for comparison
   differences: list[str]  # known ones between the two worlds
+  identical: int = 0
+  arrays: int = 0
 
   def __str__(self):
     lines = ['Verified on 2 images: largest difference of the logits and '
              f'of their inputs {self.same_settings:.1e} '
-             f'(logits up to {self.largest:.2f}).']
+             f'(logits up to {self.largest:.2f}). '
+             f'{self.identical} of {self.arrays} arrays bit-identical.']
     if self.as_there is not None:
       lines.append('Computed as the destination does, the logits differ by up to '
                    f'{self.as_there:.1e}:')
@@ -43,9 +54,13 @@ def compare(source, destination, grid, settings: dict) -> Comparison:
     settings: those of the conversion.
 
   Raises:
-    UserError: if the weights give different outputs.
+    UserError: if weights or outputs differ, or outputs are not finite.
   """
   model, [expected] = _outputs(source, settings, grid, [{}])
+  if not all(np.isfinite(x).all() for x in expected):
+    raise UserError(
+        f'{source} gives outputs that are not finite: it holds NaN or inf; use '
+        '--no-verify to convert it as it is.')
   gc.collect()  # one set of weights in memory, not two
   # What the destination can't say is said; the rest is as it says.
   said = {name: getattr(model, name) for name in ('num_heads', 'pool')
@@ -67,10 +82,43 @@ def compare(source, destination, grid, settings: dict) -> Comparison:
   for a, b in zip(actual, expected, strict=True):
     if a.shape != b.shape or not np.allclose(a, b, atol=_ATOL, rtol=_RTOL):
       raise UserError(
-          f'The converted weights give other outputs: they differ by up to '
-          f'{result.same_settings:.1e}. Nothing was written. This is a defect of '
-          'vit_jax, or the file was changed meanwhile; please report it.')
+          'The converted weights give other outputs: they differ by up to '
+          f'{result.same_settings:.1e}. {_DEFECT}')
+  result.identical, result.arrays = _compare_arrays(
+      source, settings, destination, said)
   return result
+
+
+def _compare_arrays(source, settings, destination, said):
+  """(bit-identical ones, all) of the destination's arrays, by our names.
+
+  The source has the requested changes, such as resized positions. One array of each
+  is in memory at a time, with those that its file stores together with it.
+  """
+  with (load.fitted(source, **settings) as (model, _, ours, report),
+        load.fitted(destination, **said) as (there, _, theirs, _)):
+    if getattr(model, 'position_prefix', '') != getattr(there, 'position_prefix', ''):
+      # The destination has the class token's position as part of the token.
+      pretrained.change_prefix(ours, model, there, report)
+    wrong = list(ours.keys() - theirs.keys())
+    for name, weight in theirs.items():
+      if name not in ours:
+        # Biases that the source's model lacks are written as zeros.
+        same = _QKV_BIAS.search(name) and not weight.read().any()
+      else:
+        same = _same_bits(weight.read(), ours[name].read())
+      if not same:
+        wrong.append(name)
+    added = len(theirs.keys() - ours.keys())
+  if wrong:
+    lines = names.shorten([f'  {name}' for name in sorted(wrong)])
+    raise UserError(f'The converted arrays differ from the source:\n{lines}\n{_DEFECT}')
+  return len(theirs) - added, len(theirs)
+
+
+def _same_bits(a, b):
+  return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(
+      *(np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b)))
 
 
 def _outputs(path, settings, grid, variations):

@@ -1,0 +1,29 @@
+"""Files behind a URL, whose every file system has exceptions of its own."""
+
+import contextlib
+
+from vit_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def reachable(path, damage: tuple = (), verb: str = 'read'):
+  """Makes a UserError of what goes wrong in the block, if `path` is a URL.
+
+  Args:
+    path: what the block reads or writes, and nothing else.
+    damage: exceptions that speak of the file's content; they pass, as does the
+      absence of the file.
+    verb: what the block does.
+  """
+  try:
+    yield
+  except (UserError, FileNotFoundError):
+    raise
+  except Exception as e:
+    # TensorFlow's errors of object stores, for one, are no OSErrors.
+    about_content = isinstance(e, damage) and not isinstance(e, OSError)
+    if '://' not in str(path) or about_content:
+      raise
+    raise UserError(
+        f'Cannot {verb} {path}: {e}. Check the URL, the connection and your '
+        'credentials.') from e
