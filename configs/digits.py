@@ -2,7 +2,7 @@
 
 Command   vit_jax train --config=configs/digits.py --workdir=runs/digits
 Hardware  two CPU cores, about a minute
-Score     99% test accuracy (359 images), see README.md
+Score     98.3% test accuracy at the end, 98.9% at best (measured, 359 images)
 """
 
 from ml_collections import ConfigDict

@@ -42,7 +42,7 @@ def test_other_data_are_refused_and_change_nothing(tmp_path):
   workdir.claim(tmp_path, CONFIG, DATA)
   before = _contents(tmp_path)
   more = workdir.DatasetFacts('pets', 30, 3, ('cat', 'dog', 'emu'))
-  with pytest.raises(UserError, match='20 examples of the classes cat, dog; digits now'):
+  with pytest.raises(UserError, match='20 examples of .* cat, dog; digits now'):
     workdir.claim(tmp_path, CONFIG, more)
   assert _contents(tmp_path) == before
   assert workdir.read_dataset(tmp_path) == DATA

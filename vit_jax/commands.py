@@ -17,7 +17,9 @@ from vit_jax.errors import UserError
 def run_train(args, overrides):
   config = config_lib.load(args.config, overrides)
   _quiet_logs()
+  from vit_jax import compilation_cache
   from vit_jax.parallel import hosts
+  compilation_cache.enable()
   hosts.initialize(hosts.ProcessGroup(
       args.coordinator_address, args.num_processes, args.process_id, args.multihost))
   from vit_jax.training import train as run
@@ -107,7 +109,9 @@ def _trained_run(args, overrides, one_device=False):
   _quiet_logs()
   import jax
 
+  from vit_jax import compilation_cache
   from vit_jax.inference import TrainedRun
+  compilation_cache.enable()
   devices = jax.devices()[:1] if one_device else None
   return TrainedRun(args.workdir, config, args.step, devices)
 

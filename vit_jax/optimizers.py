@@ -189,7 +189,8 @@ def _check(section: sections.OptimizerSection) -> None:
     readers = [rule for rule, fields in READS.items() if field.name in fields]
     raise errors.UserError(
       f'config.optimizer.{field.name} is {value!r}, but '
-      f'config.optimizer.name={name!r} does not read it: {name!r} reads {", ".join(_COMMON[1:] + READS[name])}. '
+      f'config.optimizer.name={name!r} does not read it: {name!r} reads '
+      f'{", ".join(_COMMON[1:] + READS[name])}. '
       f'Remove the setting or choose one of {", ".join(readers)}.')
   for setting, good, needed in (
     ('clip_norm', 0.0 <= section.clip_norm < math.inf, 'a number >= 0'),

@@ -93,7 +93,8 @@ def _check(
   if min(warmup, cooldown) < 0 or warmup + cooldown > total_steps:
     raise errors.UserError(
       f'config.schedule.warmup_steps={warmup} and '
-      f'config.schedule.cooldown_steps={cooldown} do not fit a run of {total_steps} steps: both must be at least 0 and '
+      f'config.schedule.cooldown_steps={cooldown} do not fit a run of '
+      f'{total_steps} steps: both must be at least 0 and '
       'their sum at most the length of the run.')
   if not 0.0 <= peak < math.inf:
     raise errors.UserError(
