@@ -97,7 +97,8 @@ class _Run:
     store = Store(self.workdir, self.config.checkpoint)
     try:
       if self.main:
-        print(overview.describe(self.job, self.input, self.workdir, start))
+        print(
+            overview.describe(self.job, self.input, self.workdir, start), flush=True)
       writer = metrics_lib.Writer(self.workdir, start) if self.main else None
       try:
         return self._train(store, writer, start)
@@ -113,8 +114,8 @@ class _Run:
               for k, v in row.items() if k != 'step'}
     if self.main:
       print(f'{self.workdir} is finished: {step} of {self.total_steps} steps are '
-            f'done. Nothing to do; raise '
-            'config.total_steps to go on, or give a new --workdir.')
+            'done. Nothing to do; raise config.total_steps to go on, or give a new '
+            '--workdir.')
     return {k: v for k, v in values.items() if not k.startswith('train/')}
 
   def _first_state(self, store, start):
