@@ -7,6 +7,7 @@ import numpy as np
 
 from vit_jax.checkpoints import augreg, detect, names, opening, orbax_model, pretrained
 from vit_jax.checkpoints.jax_names import own
+from vit_jax.parallel import hosts
 
 
 def check(checkpoint: str, job):
@@ -28,7 +29,7 @@ def load_params(state, checkpoint: str, job):
     job: the job that is about to train.
   """
   with _adapted(checkpoint, job) as (weights, report):
-    if jax.process_index() == 0:
+    if hosts.is_main():
       print(report)
     shapes = opening.shapes_of(job.model, _grid(job))
     # Stacked, if the model is: a parameter that is missing in part is missing.

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 from etils import epath
 
-from vit_jax.checkpoints.reaching import reachable
+from vit_jax.checkpoints.reaching import readable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
 from vit_jax.errors import UserError
 
@@ -129,14 +129,7 @@ def _header(info, member):
   return shape, fortran_order, dtype
 
 
-@contextlib.contextmanager
 def _damage_is_an_error(path):
-  try:
-    with reachable(path, _DAMAGE):
-      yield
-  except FileNotFoundError as e:
-    raise UserError(f'No file {path}; give an existing checkpoint.') from e
-  except _DAMAGE as e:
-    raise UserError(
-        f'{path} is not a readable npz file: {e or type(e).__name__}. Expected '
-        'arrays of numbers as written by numpy.savez; fetch the file again.') from e
+  return readable(
+      path, _DAMAGE, 'npz file',
+      'Expected arrays of numbers as written by numpy.savez; fetch the file again.')

@@ -27,3 +27,22 @@ def reachable(path, damage: tuple = (), verb: str = 'read'):
     raise UserError(
         f'Cannot {verb} {path}: {e}. Check the URL, the connection and your '
         'credentials.') from e
+
+
+@contextlib.contextmanager
+def readable(path, damage: tuple, kind: str, advice: str):
+  """Makes a UserError of every exception of a block that reads a checkpoint file.
+
+  Args:
+    path: the file.
+    damage: exceptions that speak of the file's content.
+    kind: what the file should be, such as 'npz file'.
+    advice: what was expected, and what to do.
+  """
+  try:
+    with reachable(path, damage):
+      yield
+  except FileNotFoundError as e:
+    raise UserError(f'No file {path}; give an existing checkpoint.') from e
+  except damage as e:
+    raise UserError(f'{path} is not a readable {kind}: {e}. {advice}') from e

@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 from etils import epath
 
-from vit_jax.checkpoints.reaching import reachable
+from vit_jax.checkpoints.reaching import reachable, readable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
 from vit_jax.errors import UserError
 
@@ -96,12 +96,7 @@ def _dtype(name, dtype):
   return _DTYPES[dtype]
 
 
-@contextlib.contextmanager
 def _damage_is_an_error(path):
-  try:
-    with reachable(path, _DAMAGE):
-      yield
-  except _DAMAGE as e:
-    raise UserError(
-        f'{path} is not a readable safetensors file: {e}. Fetch it again, or '
-        'convert it anew.') from e
+  return readable(
+      path, _DAMAGE, 'safetensors file',
+      'Fetch it again, or convert it anew.')

@@ -100,7 +100,7 @@ class Store:
 
   def reached_preemption(self, step: int) -> bool:
     """Whether the cluster asks to stop; all processes get the same answer."""
-    return jax.process_count() > 1 and self._manager.reached_preemption(step)
+    return self._manager.reached_preemption(step)
 
   def wait(self):
     """Returns when everything handed to `save` is committed."""

@@ -15,9 +15,8 @@ import numpy as np
 from etils import epath
 
 from vit_jax.checkpoints import npz
-from vit_jax.checkpoints.reaching import reachable
+from vit_jax.checkpoints.reaching import readable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
-from vit_jax.errors import UserError
 
 _DTYPES = {
     'DoubleStorage': np.dtype('float64'), 'FloatStorage': np.dtype('float32'),
@@ -207,14 +206,7 @@ def _to_mark(stack):
   return items[::-1]
 
 
-@contextlib.contextmanager
 def _damage_is_an_error(path):
-  try:
-    with reachable(path, _DAMAGE):
-      yield
-  except FileNotFoundError as e:
-    raise UserError(f'No file {path}; give an existing checkpoint.') from e
-  except _DAMAGE as e:
-    raise UserError(
-        f'{path} is not a readable PyTorch file of weights: {e}. Fetch it again, or '
-        'give the model as safetensors.') from e
+  return readable(
+      path, _DAMAGE, 'PyTorch file of weights',
+      'Fetch it again, or give the model as safetensors.')
