@@ -9,7 +9,8 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 # Without LLVM's optimisations: compiling takes most of the tests' time.
 os.environ['XLA_FLAGS'] = (
     '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0')
-os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(_FOLDER, 'xla')
+os.environ.setdefault(
+    'JAX_COMPILATION_CACHE_DIR', os.path.join(_FOLDER, 'xla'))
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 os.environ['TFDS_DATA_DIR'] = os.path.join(_FOLDER, 'tfds')

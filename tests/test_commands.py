@@ -100,11 +100,12 @@ def _steps(workdir):
           if p.name.isdigit()]
 
 
-def test_sigterm_saves_and_exits_cleanly(tmp_path):
+@pytest.mark.parametrize('number,status', [('SIGTERM', 75), ('SIGINT', 130)])
+def test_signal_saves_and_the_status_says_why(tmp_path, number, status):
   process, words, workdir = _start_long_run(tmp_path)
-  process.send_signal(signal.SIGTERM)
-  out, err = runs.finish(process)
-  step = int(re.search(r'Stopped at step (\d+) of 2000 on SIGTERM', out)[1])
+  process.send_signal(signal.Signals[number])
+  out, err = runs.finish(process, status)
+  step = int(re.search(rf'Stopped at step (\d+) of 2000 by {number}', out)[1])
   assert max(_steps(workdir)) == step
   assert err == ''
 
@@ -121,7 +122,7 @@ def test_sigterm_to_one_of_two_processes_stops_both_at_the_same_step(tmp_path):
     assert time.monotonic() < deadline and processes[0].poll() is None
     time.sleep(0.1)
   processes[1].send_signal(signal.SIGTERM)
-  out = [runs.finish(p)[0] for p in processes][0]
+  out = [runs.finish(p, 75)[0] for p in processes][0]
   step = int(re.search(r'Stopped at step (\d+) of 2000', out)[1])
   assert max(_steps(workdir)) == step
 

@@ -48,20 +48,16 @@ PARAMS = _tree()
 GRADS = [_tree() for _ in range(STEPS)]
 
 
-def _schedule(step):
-  return jnp.asarray(RATES)[step]
-
-
 def _section(rule, **changes):
   return sections.OptimizerSection(**(RULES[rule] | changes))
 
 
 @functools.cache
 def _compiled(section):
-  optimizer = optimizers.create(section, _schedule)
+  optimizer = optimizers.create(section)
 
-  def step(params, state, grads):
-    updates, state = optimizer.update(grads, state, params)
+  def step(params, state, grads, rate):
+    updates, state = optimizer.update(grads, state, params, learning_rate=rate)
     return optax.apply_updates(params, updates), state, updates
 
   return jax.jit(optimizer.init), jax.jit(step)
@@ -71,8 +67,8 @@ def _run(section, params=PARAMS, grads=GRADS):
   """Parameters, state and list of updates after all steps."""
   init, step = _compiled(section)
   state, every = init(params), []
-  for gradient in grads:
-    params, state, updates = step(params, state, gradient)
+  for gradient, rate in zip(grads, RATES, strict=False):
+    params, state, updates = step(params, state, gradient, rate)
     every.append(updates)
   return params, state, every
 
@@ -210,7 +206,7 @@ def test_state_keeps_its_structure(rule):
   shapes = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype))
   abstract = jax.eval_shape(init, PARAMS)
   assert shapes(abstract) == shapes(init(PARAMS)) == shapes(_run(section)[1])
-  params, state, _ = jax.eval_shape(step, PARAMS, abstract, GRADS[0])
+  params, state, _ = jax.eval_shape(step, PARAMS, abstract, GRADS[0], RATES[0])
   assert shapes(params) == shapes(PARAMS) and shapes(state) == shapes(abstract)
 
 
@@ -248,7 +244,7 @@ def test_half_precision_parameters(rule):
     jax.tree.map(lambda x: jnp.zeros(x.shape, BF16), PARAMS), init(PARAMS)))
   dtypes = functools.partial(jax.tree.map, lambda x: x.dtype)
   assert dtypes(jax.eval_shape(init, half)) == dtypes(state)
-  params, after, updates = jax.eval_shape(step, half, state, half)
+  params, after, updates = jax.eval_shape(step, half, state, half, RATES[0])
   assert dtypes(params) == dtypes(half) and dtypes(after) == dtypes(state)
   # So that `apply_updates` rounds once.
   assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype('float32')}
@@ -277,13 +273,14 @@ def test_decay_is_exact(rule):
 @every_rule
 def test_multipliers_are_exact_and_eager_is_compiled(rule):
   section = _section(rule)
-  base = optimizers.create(section, _schedule)
+  base = optimizers.create(section)
   scaled = optimizers.create(
     dataclasses.replace(section, lr_multipliers=(
-      ('head/kernel', 4), ('head/.*', 0.5))), _schedule)
+      ('head/kernel', 4), ('head/.*', 0.5))))
   # Eagerly, because two programs may be compiled to different roundings.
-  plain, _ = base.update(GRADS[0], base.init(PARAMS), PARAMS)
-  other, _ = scaled.update(GRADS[0], scaled.init(PARAMS), PARAMS)
+  rate = {'learning_rate': RATES[0]}
+  plain, _ = base.update(GRADS[0], base.init(PARAMS), PARAMS, **rate)
+  other, _ = scaled.update(GRADS[0], scaled.init(PARAMS), PARAMS, **rate)
   for path, value in _flat(other).items():
     factor = {'head/kernel': 4.0, 'head/bias': 0.5}.get(path, 1.0)
     np.testing.assert_array_equal(value, factor * _flat(plain)[path])
@@ -311,6 +308,17 @@ def test_frozen(rule):
   _assert_close({'head': after['head']}, expected, section)
 
 
+def test_weight_decay_handed_in_replaces_the_sections():
+  section = _section('adamw', weight_decay=0.3)
+  optimizer = optimizers.create(_section('adamw', weight_decay=1.0))
+  state = optimizer.init(PARAMS)
+  rates = {'learning_rate': RATES[0], 'weight_decay': np.float32(0.3)}
+  updates, _ = jax.jit(optimizer.update)(GRADS[0], state, PARAMS, **rates)
+  decayed = [path for path in _flat(PARAMS) if path.endswith('kernel')]
+  expected, _ = _numpy_run(section, grads=GRADS[:1], decayed=decayed)
+  _assert_close(optax.apply_updates(PARAMS, updates), expected, section)
+
+
 def test_clipping():
   section = _section('sgd plain', clip_norm=0.5)
   _, _, updates = _run(section)
@@ -325,10 +333,12 @@ def test_clipping():
 def test_first_update_of_a_warm_up_is_zero():
   schedule = schedules.learning_rate(
     sections.ScheduleSection(warmup_steps=2), 0.1, 10)
-  optimizer = optimizers.create(_section('adam'), schedule)
-  updates, state = optimizer.update(GRADS[0], optimizer.init(PARAMS), PARAMS)
+  optimizer = optimizers.create(_section('adam'))
+  updates, state = optimizer.update(
+    GRADS[0], optimizer.init(PARAMS), PARAMS, learning_rate=schedule(0))
   assert not any(np.any(x) for x in jax.tree.leaves(updates))
-  updates, _ = optimizer.update(GRADS[0], state, PARAMS)
+  updates, _ = optimizer.update(
+    GRADS[0], state, PARAMS, learning_rate=schedule(1))
   assert all(np.any(x) for x in jax.tree.leaves(updates))
 
 
@@ -370,7 +380,7 @@ def test_every_field_of_the_section_is_read_by_some_rule():
 ])
 def test_bad_sections(settings, words):
   with pytest.raises(errors.UserError) as caught:
-    optimizers.create(sections.OptimizerSection(**settings), _schedule)
+    optimizers.create(sections.OptimizerSection(**settings))
   for word in words:
     assert word in str(caught.value)
 
@@ -381,7 +391,7 @@ def test_bad_sections(settings, words):
   ({'lr_multipliers': (('.*', 0.0),)}, ['freezes every parameter']),
 ])
 def test_useless_patterns(settings, words):
-  optimizer = optimizers.create(_section('adamw', **settings), _schedule)
+  optimizer = optimizers.create(_section('adamw', **settings))
   with pytest.raises(errors.UserError) as caught:
     jax.eval_shape(optimizer.init, PARAMS)
   for word in words:

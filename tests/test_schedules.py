@@ -3,8 +3,6 @@
 import dataclasses
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,7 +13,7 @@ def _rates(peak=1.0, total=100, steps=None, **settings):
   section = sections.ScheduleSection(**settings)
   rate = schedules.learning_rate(section, peak, total)
   steps = np.arange(total + 1) if steps is None else np.asarray(steps)
-  return np.asarray(jax.vmap(rate)(steps))
+  return np.array([rate(step) for step in steps.tolist()])
 
 
 def _expected(name, step, *, peak, total, warmup, cooldown, end, timescale):
@@ -26,6 +24,8 @@ def _expected(name, step, *, peak, total, warmup, cooldown, end, timescale):
     'linear': peak + (end - peak) * done,
     'cosine': end + (peak - end) * (1 + math.cos(math.pi * done)) / 2,
     'rsqrt': peak / math.sqrt(1 + elapsed / timescale),
+    # Of 100 steps, with the defaults.
+    'piecewise': peak * 0.1 ** sum(step >= drop for drop in (30, 60, 90)),
   }[name]
   if warmup:
     value *= min(1.0, step / warmup)
@@ -53,7 +53,6 @@ def test_closed_form(name, warmup, cooldown):
     _expected(name, step, peak=0.3, total=100, warmup=warmup, cooldown=cooldown,
               end=end, timescale=timescale) for step in range(120)]
   np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-8)
-  assert rates.dtype == np.float32
 
 
 @pytest.mark.parametrize('name', schedules.READS)
@@ -83,12 +82,18 @@ def test_hand_values():
     == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
-def test_jit_and_python_steps_agree():
-  rate = schedules.learning_rate(
-    sections.ScheduleSection(warmup_steps=3), 0.05, 10)
-  for step in (0, 2, 7):
-    np.testing.assert_allclose(
-      jax.jit(rate)(jnp.int32(step)), rate(step), rtol=1e-6)
+def test_drops_of_published_protocols():
+  """VTAB's example: 2500 steps with drops at 750, 1500 and 2250; BiT's schedules."""
+  rates = _rates(0.01, 2500, [0, 749, 750, 1499, 1500, 2249, 2250], name='piecewise')
+  np.testing.assert_allclose(
+    rates, [0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5], rtol=1e-12)
+  rates = _rates(0.003, 10_000, [250, 500, 2999, 3000, 6000, 9000],
+                 name='piecewise', warmup_steps=500)
+  np.testing.assert_allclose(
+    rates, [0.0015, 0.003, 0.003, 3e-4, 3e-5, 3e-6], rtol=1e-12)
+  rates = _rates(0.003, 500, [199, 200, 300, 400], name='piecewise',
+                 drop_at=(0.4, 0.6, 0.8))
+  np.testing.assert_allclose(rates, [0.003, 3e-4, 3e-5, 3e-6], rtol=1e-12)
 
 
 @pytest.mark.parametrize('settings,words', [
@@ -101,6 +106,9 @@ def test_jit_and_python_steps_agree():
   ({'end_learning_rate': 2.0}, ['2.0', 'between 0 and']),
   ({'end_learning_rate': -1.0}, ['-1.0', 'between 0 and']),
   ({'name': 'rsqrt', 'timescale': 0}, ['timescale is 0']),
+  ({'name': 'piecewise', 'drop_at': ()}, ['drop_at is ()', '(0.3, 0.6, 0.9)']),
+  ({'name': 'piecewise', 'drop_at': (0.5, 3000)}, ['drop_at', '3000']),
+  ({'name': 'piecewise', 'drop_factor': 2.0}, ['drop_factor is 2.0']),
 ])
 def test_bad_sections(settings, words):
   section = dataclasses.replace(sections.ScheduleSection(), **settings)

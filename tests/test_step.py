@@ -29,13 +29,19 @@ def _model(**options):
       pool='token', **options)
 
 
+SCHEDULE = schedules.learning_rate(
+    ScheduleSection(name='cosine', warmup_steps=3), 0.05, 10)
+
+
+def _rates(step):
+  return step_lib.Rates(np.float32(SCHEDULE(step)), np.float32(0))
+
+
 def _optimizer(**changes):
-  schedule = schedules.learning_rate(
-      ScheduleSection(name='cosine', warmup_steps=3), 0.05, 10)
   section = OptimizerSection(
       **{'name': 'sgd', 'learning_rate': 0.05, 'clip_norm': 1.0, 'momentum': 0.9,
          'moment_dtype': 'bfloat16', **changes})
-  return optimizers.create(section, schedule)
+  return optimizers.create(section)
 
 
 def _prepare(batch, key):
@@ -58,7 +64,7 @@ def _run(steps=5, accum_steps=1, ema_decay=0.0, model=None, seed=0, state=None,
   seen, norms = [], []
   for i in range(int(state.step), int(state.step) + steps):
     batch = {'image': case['io']['images'][i], 'label': case['io']['labels'][i]}
-    state, metrics = step(state, batch, np.uint32(seed))
+    state, metrics = step(state, batch, np.uint32(seed), _rates(i))
     seen.append(float(metrics['loss']))
     norms.append(float(metrics['grad_norm']))
   return seen, norms, state
@@ -153,6 +159,6 @@ def test_clipping_bounds_the_update_and_not_the_reported_norm():
   step = step_lib.make_train_step(
       optimizer, lambda batch, key: batch,
       lambda params, batch, key: ((params['w'] * batch).sum(), {}))
-  state, metrics = step(state, jnp.full(4, 5.0), 0)
+  state, metrics = step(state, jnp.full(4, 5.0), 0, _rates(0))
   assert float(metrics['grad_norm']) == 10.0
   np.testing.assert_allclose(np.linalg.norm(state.params['w']), 0.1, rtol=1e-6)

@@ -10,6 +10,7 @@ import signal
 import sys
 
 from vit_jax.errors import UserError
+from vit_jax.stopping import Stopped
 
 # Libraries that would write to the user's screen. Set before they are imported;
 # who wants their messages sets the variables otherwise.
@@ -160,6 +161,8 @@ def main(argv=None) -> int:
   except KeyboardInterrupt:
     print(f'vit_jax {args.command}: interrupted', file=sys.stderr)
     return 128 + signal.SIGINT
+  except Stopped as e:
+    return e.exit_status
   return 0
 
 

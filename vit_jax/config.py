@@ -233,7 +233,7 @@ def _check_best_metric(config):
 def _complete_sizes(config):
   for section, names in _SIZES.items():
     for name in names:
-      size = _get(config, section + '.' + name)
+      size = get(config, section + '.' + name)
       if len(size) == 1:
         size = size * 2
       if len(size) not in (0, 2) or any(
@@ -246,7 +246,8 @@ def _complete_sizes(config):
   return config
 
 
-def _get(config, key):
+def get(config: Config, key: str):
+  """The value at a dotted key."""
   for name in key.split('.'):
     config = getattr(config, name)
   return config

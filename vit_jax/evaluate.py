@@ -14,13 +14,15 @@ _RUN_AHEAD = 2
 class Evaluator:
   """`run(params)` gives the mean loss and the accuracy over one split."""
 
-  def __init__(self, job, data_input):
+  def __init__(self, job, data_input, reuse=None):
     """Compiles nothing yet.
 
     Args:
       job: see `vit_jax.job`.
       data_input: see `vit_jax.data.open_input`, opened for evaluation.
+      reuse: what earlier evaluations of the same process left.
     """
+    self._reuse = reuse
     self._job = job
     self._input = data_input
     self._sharding = mesh_lib.over_batch(job.mesh)
@@ -40,9 +42,9 @@ class Evaluator:
     counted as 'skipped_records'.
     """
     if self._step is None:
-      self._step = job_lib.lower_eval_step(
+      self._step = job_lib.compile_eval_step(
           self._job, self._input.remaining, self._input.stored_shape,
-          self._batch_size).compile()
+          self._batch_size, self._reuse)
     sums = []
     for local in self._input.eval_batches(self._batch_size, self._rows):
       batch = batches_lib.to_global(

@@ -10,16 +10,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vit_jax import classification, losses, optimizers, schedules
+from vit_jax import config as config_lib
 from vit_jax import state as state_lib
 from vit_jax import step as step_lib
 from vit_jax.models import layout, variants
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.parallel import rules
+from vit_jax.reuse import Reuse
 from vit_jax.sections import Config
 from vit_jax.state import TrainState
+from vit_jax.step import Rates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +34,20 @@ class Job:
   num_classes: int
   total_steps: int
   model: Any
-  schedule: Callable
+  # `step -> learning rate`.
+  schedule: Callable[[int], float]
   optimizer: optax.GradientTransformation
   # TrainState of ShapeDtypeStructs that carry their shardings.
   abstract_state: TrainState
 
+  def rates(self, step: int) -> Rates:
+    """What the train step is told at `step`, the number of finished updates."""
+    return Rates(np.float32(self.schedule(step)),
+                 np.float32(self.config.optimizer.weight_decay))
 
-def build(config: Config, mesh, num_classes: int, total_steps: int = 0) -> Job:
+
+def build(config: Config, mesh, num_classes: int, total_steps: int = 0,
+          reuse: Reuse | None = None) -> Job:
   """Builds the job; costs a trace of the initialisation, no computation.
 
   Args:
@@ -45,33 +56,65 @@ def build(config: Config, mesh, num_classes: int, total_steps: int = 0) -> Job:
     num_classes: of the data set.
     total_steps: length of the training; 0 for a job that only evaluates and so
       has no optimizer.
+    reuse: what earlier jobs of the same process left.
   """
   platform = mesh.devices.flat[0].platform
   model = variants.from_section(config.model, num_classes, platform)
-  schedule, optimizer = optax.constant_schedule(0.0), optax.identity()
+  schedule, optimizer = _no_schedule, optax.identity()
   if total_steps:
     schedule = schedules.learning_rate(
         config.schedule, config.optimizer.learning_rate, total_steps)
-    optimizer = optimizers.create(config.optimizer, schedule)
-  init = _init_function(config, model, optimizer)
-  shapes = jax.eval_shape(init, 0)
-  shardings = rules.state_shardings(shapes, mesh)
-  abstract = jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      shapes, shardings)
+    optimizer = optimizers.create(config.optimizer)
+  abstract = (reuse or Reuse()).program(
+      ('state', program_config(config), mesh, num_classes, total_steps > 0),
+      lambda: _abstract_state(config, mesh, model, optimizer))
   return Job(config, mesh, num_classes, total_steps, model, schedule, optimizer,
              abstract)
+
+
+def _no_schedule(step: int) -> float:
+  del step
+  return 0.0
+
+
+# Settings that no compiled program depends on: how long to train and at which rates,
+# where data come from and what is done with the results. What the accelerator does of
+# the preprocessing is handed to it separately.
+_NOT_COMPILED = (
+    'seed', 'total_steps', 'total_epochs', 'log_every', 'eval_every',
+    'eval_batch_size', 'keep_host_memory', 'schedule', 'checkpoint', 'init', 'profile',
+    'optimizer.learning_rate', 'data.name', 'data.dir', 'data.train_split',
+    'data.val_split', 'data.test_split', 'data.image_key', 'data.label_key',
+    'data.train', 'data.eval', 'data.cache', 'data.cache_limit_gib',
+    'data.max_bad_records', 'data.decode_threads')
+
+
+def program_config(config: Config) -> Config:
+  """`config` reduced to what compiled programs depend on: equal means the same ones."""
+  default = Config()
+  for key in _NOT_COMPILED:
+    config = config_lib.replace(config, key, config_lib.get(default, key))
+  # The rate is an argument of the step, its absence is another optimizer.
+  return config_lib.replace(
+      config, 'optimizer.weight_decay', float(config.optimizer.weight_decay > 0))
 
 
 def check(config: Config):
   """Raises UserError for settings that no data set could make right."""
   variants.from_section(config.model, 1, 'cpu')
   losses.create(config.loss)
-  schedule = schedules.learning_rate(
+  schedules.learning_rate(
       config.schedule, config.optimizer.learning_rate,
       # The length of a run given in epochs depends on the data.
       config.total_steps or 2**31 - 1)
-  optimizers.create(config.optimizer, schedule)
+  optimizers.create(config.optimizer)
+
+
+def _abstract_state(config, mesh, model, optimizer):
+  shapes = jax.eval_shape(_init_function(config, model, optimizer), 0)
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      shapes, rules.state_shardings(shapes, mesh))
 
 
 def _init_function(config, model, optimizer):
@@ -85,14 +128,22 @@ def shardings(job: Job):
   return jax.tree.map(lambda x: x.sharding, job.abstract_state)
 
 
-def init_state(job: Job) -> TrainState:
+def init_state(job: Job, reuse: Reuse | None = None) -> TrainState:
   """The first state; every device computes only what it will hold."""
-  init = _init_function(job.config, job.model, job.optimizer)
-  # It runs once: on a CPU, optimising it takes longer than it will ever save.
-  on_cpu = job.mesh.devices.flat[0].platform == 'cpu'
-  options = {'xla_backend_optimization_level': '0'} if on_cpu else None
-  return jax.jit(init, out_shardings=shardings(job), compiler_options=options)(
-      job.config.seed)
+  def make():
+    init = _init_function(job.config, job.model, job.optimizer)
+    # It runs once: on a CPU, optimising it takes longer than it will ever save.
+    on_cpu = job.mesh.devices.flat[0].platform == 'cpu'
+    options = {'xla_backend_optimization_level': '0'} if on_cpu else None
+    jitted = jax.jit(init, out_shardings=shardings(job))
+    return jitted.lower(jax.ShapeDtypeStruct((), jnp.uint32)).compile(options)
+  init = (reuse or Reuse()).program(('init', *_key(job)), make)
+  return init(np.uint32(job.config.seed))
+
+
+def _key(job):
+  """What every program of a job depends on."""
+  return program_config(job.config), job.mesh, job.num_classes
 
 
 def abstract_batch(job: Job, batch_size: int, stored_shape, *, mask=False) -> dict:
@@ -105,7 +156,7 @@ def abstract_batch(job: Job, batch_size: int, stored_shape, *, mask=False) -> di
 
 
 def lower_train_step(job: Job, remaining, stored_shape):
-  """The lowered train step: `.compile()(state, batch, seed) -> (state, metrics)`.
+  """The lowered train step: `.compile()` takes (state, batch, seed, rates).
 
   Args:
     job: the job.
@@ -123,7 +174,15 @@ def lower_train_step(job: Job, remaining, stored_shape):
       out_shardings=(shardings(job), mesh_lib.replicated(job.mesh)))
   seed = jax.ShapeDtypeStruct((), jnp.uint32)
   batch = abstract_batch(job, config.batch_size, stored_shape)
-  return jitted.lower(job.abstract_state, batch, seed)
+  rate = jax.ShapeDtypeStruct((), jnp.float32)
+  return jitted.lower(job.abstract_state, batch, seed, Rates(rate, rate))
+
+
+def compile_train_step(job: Job, remaining, stored_shape, reuse: Reuse | None = None):
+  """`lower_train_step`, compiled unless `reuse` has it."""
+  return (reuse or Reuse()).program(
+      ('train', *_key(job), remaining, stored_shape),
+      lambda: lower_train_step(job, remaining, stored_shape).compile())
 
 
 def lower_eval_step(job: Job, remaining, stored_shape, batch_size: int):
@@ -134,3 +193,11 @@ def lower_eval_step(job: Job, remaining, stored_shape, batch_size: int):
   return jitted.lower(
       job.abstract_state.eval_params,
       abstract_batch(job, batch_size, stored_shape, mask=True))
+
+
+def compile_eval_step(job: Job, remaining, stored_shape, batch_size: int,
+                      reuse: Reuse | None = None):
+  """`lower_eval_step`, compiled unless `reuse` has it."""
+  return (reuse or Reuse()).program(
+      ('eval', *_key(job), remaining, stored_shape, batch_size),
+      lambda: lower_eval_step(job, remaining, stored_shape, batch_size).compile())

@@ -16,7 +16,6 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -48,9 +47,12 @@ _Stages = list[tuple[str, optax.GradientTransformation]]
 
 def create(
   section: sections.OptimizerSection,
-  schedule: Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike],
-) -> optax.GradientTransformation:
-  """Builds the optimizer; `schedule` maps the update count to the rate.
+) -> optax.GradientTransformationExtraArgs:
+  """Builds the optimizer, whose `update` takes the rates of the step by name.
+
+  `update(grads, state, params, *, learning_rate, weight_decay=None)`: the section's
+  learning rate is not read here, it is the peak of the schedule. A traced
+  `weight_decay` replaces the section's if that is positive; at 0 nothing decays.
 
   The state is a dict: stage -> optax state. What a state keeps per parameter
   has the structure of the parameters, without the frozen ones. Path patterns
@@ -59,34 +61,45 @@ def create(
   """
   _check(section)
 
-  def resolve(tree: Any) -> tuple[optax.GradientTransformation, Any]:
+  def resolve(tree: Any, learning_rate, weight_decay):
     factors = masks.path_factors(tree, section.lr_multipliers)
     if not any(jax.tree.leaves(factors)):
       raise errors.UserError(
         'optimizer.lr_multipliers freezes every parameter; at least one must '
         f'be trainable. It is {section.lr_multipliers!r}.')
-    return optax.named_chain(*_stages(section, schedule, tree)), factors
+    stages = _stages(section, learning_rate, weight_decay, tree)
+    return optax.named_chain(*stages), factors
 
   def init(params: optax.Params) -> optax.OptState:
-    chain, factors = resolve(params)
+    # The rates leave no trace in the state.
+    chain, factors = resolve(params, 0.0, 0.0)
     return chain.init(_trainable(params, factors))
 
   def update(
     updates: optax.Updates,
     state: optax.OptState,
     params: optax.Params | None = None,
+    *,
+    learning_rate: jax.typing.ArrayLike,
+    weight_decay: jax.typing.ArrayLike | None = None,
+    **unused: Any,
   ) -> tuple[optax.Updates, optax.OptState]:
-    chain, factors = resolve(updates)
+    if weight_decay is None:
+      weight_decay = section.weight_decay
+    chain, factors = resolve(updates, learning_rate, weight_decay)
     if params is not None:
       params = _trainable(params, factors)
     scaled, state = chain.update(_trainable(updates, factors), state, params)
     return jax.tree.map(_apply_factor, factors, updates, scaled), state
 
-  return optax.GradientTransformation(init, update)
+  return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _stages(
-  section: sections.OptimizerSection, schedule: Callable, tree: Any
+  section: sections.OptimizerSection,
+  learning_rate: jax.typing.ArrayLike,
+  weight_decay: jax.typing.ArrayLike,
+  tree: Any,
 ) -> _Stages:
   """The chain for parameters of this structure."""
   stages = []
@@ -96,8 +109,8 @@ def _stages(
   if section.weight_decay:
     decayed = masks.path_mask(tree, section.weight_decay_mask)
     stages.append((
-      'weight_decay', optax.add_decayed_weights(section.weight_decay, decayed)))
-  stages.append(('learning_rate', optax.scale_by_learning_rate(schedule)))
+      'weight_decay', optax.add_decayed_weights(weight_decay, decayed)))
+  stages.append(('learning_rate', optax.scale_by_learning_rate(learning_rate)))
   return stages
 
 

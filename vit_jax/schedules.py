@@ -1,8 +1,8 @@
-"""Learning rate as a function of the step.
+"""Learning rate as a function of the step, computed by the host.
 
-Every schedule is a shape (constant, linear, cosine, rsqrt) times a linear
-warm-up from zero, times an optional linear cool-down to zero. The warm-up is
-the one of the original Vision Transformer code: the counter starts at 0, so
+Every schedule is a shape (constant, linear, cosine, rsqrt, piecewise) times a
+linear warm-up from zero, times an optional linear cool-down to zero. The warm-up
+is the one of the original Vision Transformer code: the counter starts at 0, so
 with warm-up the first update has learning rate 0 and step `warmup_steps` is
 the first one at the peak.
 """
@@ -10,9 +10,6 @@ the first one at the peak.
 import dataclasses
 import math
 from collections.abc import Callable
-
-import jax
-import jax.numpy as jnp
 
 from vit_jax import errors, sections
 
@@ -22,53 +19,56 @@ READS = {
   'linear': ('end_learning_rate',),
   'cosine': ('end_learning_rate',),
   'rsqrt': ('timescale',),
+  'piecewise': ('drop_at', 'drop_factor'),
 }
 _COMMON = ('name', 'warmup_steps', 'cooldown_steps')
 
 
 def learning_rate(
   section: sections.ScheduleSection, peak: float, total_steps: int
-) -> Callable[[jax.typing.ArrayLike], jax.Array]:
-  """Returns `step -> rate` for optax; `step` counts finished updates."""
+) -> Callable[[int], float]:
+  """Returns `step -> rate`; `step` counts finished updates."""
   _check(section, peak, total_steps)
   warmup, cooldown = section.warmup_steps, section.cooldown_steps
 
-  def rate(step: jax.typing.ArrayLike) -> jax.Array:
-    step = jnp.asarray(step, jnp.float32)
-    elapsed = jnp.maximum(step - warmup, 0.0)
-    value = _shape(section, peak, elapsed, max(1, total_steps - warmup))
+  def rate(step: int) -> float:
+    value = _shape(section, peak, int(step), total_steps)
     if warmup:
-      value *= jnp.minimum(step / warmup, 1.0)
+      value *= min(step / warmup, 1.0)
     if cooldown:
-      value *= jnp.clip((total_steps - step) / cooldown, 0.0, 1.0)
+      value *= min(max((total_steps - step) / cooldown, 0.0), 1.0)
     return value
 
   return rate
 
 
 def _shape(
-  section: sections.ScheduleSection,
-  peak: float,
-  elapsed: jax.Array,
-  decay_steps: int,
-) -> jax.Array:
-  """Learning rate `elapsed` steps after the end of the warm-up."""
+  section: sections.ScheduleSection, peak: float, step: int, total_steps: int
+) -> float:
+  """Learning rate without the factors of warm-up and cool-down."""
   end = section.end_learning_rate
-  left = 1.0 - jnp.minimum(elapsed / decay_steps, 1.0)
+  elapsed = max(step - section.warmup_steps, 0)
+  left = 1.0 - min(elapsed / max(1, total_steps - section.warmup_steps), 1.0)
   match section.name:
     case 'constant':
-      return jnp.full_like(elapsed, peak)
+      return peak
     case 'linear':
       return end + (peak - end) * left
     case 'cosine':
       # Half a period, https://arxiv.org/abs/1608.03983 eq. 5 without restarts.
-      return end + (peak - end) * 0.5 * (1.0 + jnp.cos(jnp.pi * (1.0 - left)))
+      return end + (peak - end) * 0.5 * (1.0 + math.cos(math.pi * (1.0 - left)))
     case 'rsqrt':
       # https://arxiv.org/abs/2106.04560 section 3.5: reciprocal square root
       # with a timescale, here counted from the end of the warm-up, so that the
       # rate is continuous there whatever the warm-up. Meant to be used with a
       # cool-down, because it does not depend on the length of the run.
-      return peak * jnp.sqrt(section.timescale / (section.timescale + elapsed))
+      return peak * math.sqrt(section.timescale / (section.timescale + elapsed))
+    case 'piecewise':
+      # Drops count from the start of the run, as in the protocols of VTAB
+      # (arXiv 1910.04867) and BiT (arXiv 1912.11370), whose steps are 30, 60 and
+      # 90% or 40, 60 and 80% of the run.
+      drops = sum(step >= round(at * total_steps) for at in section.drop_at)
+      return peak * section.drop_factor ** drops
   raise AssertionError(section.name)
 
 
@@ -103,6 +103,15 @@ def _check(
     raise errors.UserError(
       f'config.schedule.end_learning_rate is {section.end_learning_rate}; it must be '
       f'between 0 and optimizer.learning_rate={peak}.')
+  if not section.drop_at or any(
+      not isinstance(at, int | float) or not 0.0 < at < 1.0
+      for at in section.drop_at):
+    raise errors.UserError(
+      f'config.schedule.drop_at is {section.drop_at!r}; it takes the shares of the '
+      'run after which the rate drops, such as (0.3, 0.6, 0.9).')
+  if not 0.0 < section.drop_factor <= 1.0:
+    raise errors.UserError(
+      f'config.schedule.drop_factor is {section.drop_factor}; it must be in (0, 1].')
   if section.timescale <= 0:
     raise errors.UserError(
       f'config.schedule.timescale is {section.timescale}; it must be positive.')

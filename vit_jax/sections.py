@@ -159,7 +159,7 @@ class OptimizerSection:
 @dataclasses.dataclass(frozen=True)
 class ScheduleSection:
   """Learning-rate factor over the steps of the run."""
-  # 'constant', 'linear', 'cosine' or 'rsqrt'.
+  # 'constant', 'linear', 'cosine', 'rsqrt' or 'piecewise'.
   name: str = 'cosine'
   warmup_steps: int = 0
   # Linear descent to zero over the last steps; 0: none.
@@ -168,6 +168,10 @@ class ScheduleSection:
   end_learning_rate: float = 0.0
   # 'rsqrt' only: steps until the rate has fallen by sqrt(2).
   timescale: int = 10_000
+  # 'piecewise' only: the rate is multiplied by `drop_factor` after each of these
+  # shares of the run.
+  drop_at: tuple = (0.3, 0.6, 0.9)
+  drop_factor: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True)

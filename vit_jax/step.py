@@ -3,6 +3,7 @@
 `train`, planning, benchmarks and tests all use this function.
 """
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,11 +11,23 @@ import optax
 from vit_jax.state import TrainState
 
 
+@flax.struct.dataclass
+class Rates:
+  """What a step is told anew each time; float32 scalars that the host computes.
+
+  Arguments and not constants, so that runs which differ in nothing else share one
+  compiled program.
+  """
+  learning_rate: jax.typing.ArrayLike
+  weight_decay: jax.typing.ArrayLike
+
+
 def make_train_step(optimizer, prepare, objective, *, accum_steps=1, ema_decay=0.0):
   """The function that `jax.jit` compiles once per run.
 
   Args:
-    optimizer: an `optax.GradientTransformation`, learning rate included.
+    optimizer: an `optax.GradientTransformation`; its update is handed the fields
+      of `Rates` by name, which those that have rates of their own ignore.
     prepare: `(batch, key) -> examples`; what needs the whole batch at once, such
       as MixUp, or must not depend on accumulation, such as augmentation.
     objective: `(params, examples, key) -> (loss, metrics)`, both averages over
@@ -23,17 +36,21 @@ def make_train_step(optimizer, prepare, objective, *, accum_steps=1, ema_decay=0
     ema_decay: decay of the moving average, if the state has one.
 
   Returns:
-    `step(state, batch, seed) -> (state, metrics)`. `metrics` has `loss`,
+    `step(state, batch, seed, rates) -> (state, metrics)`. `metrics` has `loss`,
     `grad_norm` (before clipping), `param_norm` (after the update) and whatever the
     objective adds.
   """
-  def step(state: TrainState, batch, seed):
+  optimizer = optax.with_extra_args_support(optimizer)
+
+  def step(state: TrainState, batch, seed, rates: Rates):
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     prepare_key, model_key = jax.random.split(key)
     examples = prepare(batch, prepare_key)
     loss, metrics, grads = accumulate(
         objective, state.params, examples, model_key, accum_steps)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params, learning_rate=rates.learning_rate,
+        weight_decay=rates.weight_decay)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:

@@ -2,6 +2,26 @@
 
 import signal
 
+# EX_TEMPFAIL of sysexits.h: nothing is wrong, start the same command again.
+START_AGAIN = 75
+
+
+class Stopped(Exception):
+  """A run was asked to stop, and has saved; the same call goes on.
+
+  Attributes:
+    step, total_steps: how far it came.
+    reason: 'SIGTERM', 'SIGINT' or 'preemption'.
+    exit_status: for the command: 128 + SIGINT after Ctrl-C, for that is somebody's
+      will, else `START_AGAIN`.
+  """
+
+  def __init__(self, step: int, total_steps: int, reason: str):
+    super().__init__(f'stopped at step {step} of {total_steps} by {reason}')
+    self.step, self.total_steps, self.reason = step, total_steps, reason
+    interrupted = reason == 'SIGINT'
+    self.exit_status = 128 + signal.SIGINT if interrupted else START_AGAIN
+
 
 class StopRequest:
   """While entered, turns the first signal into a request that the loop honours.

@@ -23,16 +23,18 @@ from vit_jax.parallel import batches as batches_lib
 from vit_jax.parallel import hosts
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.progress import Progress, duration
+from vit_jax.reuse import Reuse
 from vit_jax.sections import Config
-from vit_jax.stopping import StopRequest
+from vit_jax.stopping import Stopped, StopRequest
 
 
-def train(config, workdir: str) -> dict:
+def train(config, workdir: str, reuse: Reuse | None = None) -> dict:
   """Trains until `total_steps`, from the newest checkpoint in `workdir` if any.
 
   Args:
     config: a `Config`, or a `ConfigDict` or dict with the same keys.
     workdir: where checkpoints, metrics and settings go.
+    reuse: for callers of several runs: what they share in this process.
 
   Returns:
     The measurements of the last evaluation, such as 'test/accuracy'; those of
@@ -40,6 +42,7 @@ def train(config, workdir: str) -> dict:
 
   Raises:
     UserError: for anything that the caller can mend.
+    Stopped: after a signal or a preemption notice; the state has been saved.
   """
   if not isinstance(config, Config):
     config = config_lib.from_dict(dict(getattr(config, 'to_dict', lambda: config)()))
@@ -52,23 +55,24 @@ def train(config, workdir: str) -> dict:
   # stop at the same step.
   stop_request = StopRequest() if jax.process_count() == 1 else StopRequest(())
   with stop_request as stop, futures.ThreadPoolExecutor(2) as background:
-    return _Run(config, workdir, mesh, stop, background).run()
+    return _Run(config, workdir, mesh, stop, background, reuse or Reuse()).run()
 
 
 class _Run:
   """The loop's state that is not part of a checkpoint."""
 
-  def __init__(self, config, workdir, mesh, stop, background):
+  def __init__(self, config, workdir, mesh, stop, background, reuse):
     self.config, self.mesh, self.stop = config, mesh, stop
-    self.background = background
+    self.background, self.reuse = background, reuse
     self.main = hosts.is_main()
-    self.input = open_input(config.data, config.data.train_split, train=True)
+    self.input = open_input(
+        config.data, config.data.train_split, train=True, reuse=reuse)
     # Reading data and compiling the step take turns on different resources.
     self.loading = background.submit(self.input.load)
     self.total_steps = config.total_steps or max(1, round(
         config.total_epochs * self.input.num_examples / config.batch_size))
     self.job = job_lib.build(
-        config, mesh, self.input.num_classes, self.total_steps)
+        config, mesh, self.input.num_classes, self.total_steps, reuse)
     self.evaluators = self._open_evaluators()
     self.workdir = workdir
     self.dataset = workdir_lib.DatasetFacts(
@@ -82,8 +86,11 @@ class _Run:
   def _open_evaluators(self):
     data = self.config.data
     splits = {'val': data.val_split, 'test': data.test_split}
-    return {name: Evaluator(self.job, open_input(data, split, train=False))
-            for name, split in splits.items() if split}
+    return {
+        name: Evaluator(
+            self.job, open_input(data, split, train=False, reuse=self.reuse),
+            self.reuse)
+        for name, split in splits.items() if split}
 
   def run(self):
     start = newest_step(self.workdir, self.config.checkpoint)
@@ -121,7 +128,7 @@ class _Run:
   def _first_state(self, store, start):
     if start:
       return store.restore(start, self.job.abstract_state)
-    state = job_lib.init_state(self.job)
+    state = job_lib.init_state(self.job, self.reuse)
     if self.config.init.checkpoint:
       state = initial.load_params(state, self.config.init.checkpoint, self.job)
     return state
@@ -131,8 +138,9 @@ class _Run:
     began = time.monotonic()
     # Compiled beside the first state, but only this thread starts computations:
     # all hosts must start them in the same order.
-    compiling = self.background.submit(job_lib.lower_train_step(
-        self.job, self.input.remaining, self.input.stored_shape).compile)
+    compiling = self.background.submit(
+        job_lib.compile_train_step, self.job, self.input.remaining,
+        self.input.stored_shape, self.reuse)
     state = self._first_state(store, start)
     train_step = compiling.result()
     self.loading.result()
@@ -167,7 +175,7 @@ class _Run:
         break
       profiler.before(step)
       batch = next(batches)
-      state, measured = train_step(state, batch, seed)
+      state, measured = train_step(state, batch, seed, self.job.rates(step))
       step += 1
       profiler.after(step, measured)
       window.add(step, measured)
@@ -198,7 +206,7 @@ class _Run:
     if writer:
       writer.write(step, {
           **{f'train/{name}': value for name, value in values.items()},
-          'train/learning_rate': float(self.job.schedule(step - 1)),
+          'train/learning_rate': self.job.schedule(step - 1),
           'train/images_per_second': rate,
           'train/skipped_records': len(self.input.bad_records)})
 
@@ -217,14 +225,14 @@ class _Run:
 
   def _conclude(self, step, stopping, store, progress, seconds):
     if stopping and step < self.total_steps:
+      reason = self.stop.name or 'preemption'
       where = f'saved as {store.path(step)}' if step in store.steps() else 'nothing new'
       progress.say(
-          f'Stopped at step {step} of {self.total_steps} on '
-          f'{self.stop.name or "a preemption notice"}: {where}. Run the same '
-          'command to go on.')
-    else:
-      progress.say(overview.summary(
-          self.job, self.workdir, store, self.measured, duration(seconds)))
+          f'Stopped at step {step} of {self.total_steps} by {reason}: {where}. Run '
+          'the same command to go on.')
+      raise Stopped(step, self.total_steps, reason)
+    progress.say(overview.summary(
+        self.job, self.workdir, store, self.measured, duration(seconds)))
 
 
 class _Profiler:

@@ -4,6 +4,7 @@ A batch is a pure function of (seed, step, configuration), and evaluation visits
 every example once; see `order.py`. Both hold whether images are cached or streamed.
 """
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -14,12 +15,21 @@ from vit_jax.data.cached import DecodedSplit
 from vit_jax.data.sources import Source, open_source
 from vit_jax.data.streaming import Chunk, Stream
 from vit_jax.errors import UserError
+from vit_jax.reuse import Reuse
 from vit_jax.sections import DataSection
 
 
-def open_input(data: DataSection, split: str, *, train: bool) -> 'Input':
-  """Opens a split by its metadata; `Input.load` or the first batch reads it."""
-  return Input(data, open_source(data, split), train)
+def open_input(data: DataSection, split: str, *, train: bool,
+               reuse: Reuse | None = None) -> 'Input':
+  """Opens a split by its metadata; `Input.load` or the first batch reads it.
+
+  Args:
+    data: the data set.
+    split: in TFDS slicing syntax.
+    train: for training; else for evaluation.
+    reuse: what earlier inputs of the same process have decoded.
+  """
+  return Input(data, open_source(data, split), train, reuse or Reuse())
 
 
 class Input:
@@ -33,7 +43,7 @@ class Input:
     bad_records: unreadable records that this process left out so far, a collection.
   """
 
-  def __init__(self, data: DataSection, source: Source, train: bool):
+  def __init__(self, data: DataSection, source: Source, train: bool, reuse: Reuse):
     self.name, self.split = source.name, source.split
     self.num_examples = source.num_examples
     self.num_classes, self.class_names = source.num_classes, source.class_names
@@ -42,6 +52,7 @@ class Input:
     self.remaining = self._plan.remaining
     self.bad_records = BadRecords(data.max_bad_records)
     self._data, self._source, self._train = data, source, train
+    self._reuse = reuse
     self._lock, self._backend = threading.Lock(), None
 
   def load(self):
@@ -54,8 +65,11 @@ class Input:
   def _make_backend(self):
     data = self._data
     if self.mode == 'cached':
-      split = DecodedSplit(
-          self._source, self._plan, data.max_bad_records, data.decode_threads)
+      # The splits of `data` do not matter here, its keys and rules do.
+      key = (dataclasses.replace(data, train_split='', val_split='', test_split=''),
+             self._source.split, self._plan)
+      split = self._reuse.split(key, lambda: DecodedSplit(
+          self._source, self._plan, data.max_bad_records, data.decode_threads))
       if self._train:
         self.bad_records.update(np.flatnonzero(~split.readable))
       return split
