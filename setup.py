@@ -2,6 +2,9 @@
 
 import setuptools
 
+# Its wheels are for x86-64 Linux; this is the oldest that `plan` was tried with.
+_LIBTPU = 'libtpu>=0.0.52; platform_machine == "x86_64" and sys_platform == "linux"'
+
 setuptools.setup(
     name='vit_jax',
     version='0.1.0',
@@ -21,6 +24,8 @@ setuptools.setup(
         # old Pythons.
         'importlib_resources>=6.0',
         'jax>=0.10.0',
+        # The picture in a sweep's report.
+        'matplotlib>=3.9',
         'ml-collections>=1.1.0',
         'ml_dtypes>=0.5',
         'numpy>=2.0',
@@ -43,8 +48,14 @@ setuptools.setup(
     extras_require={
         'tpu': ['jax[tpu]'],
         'gpu': ['jax[cuda12]'],
-        'test': ['pytest>=8.0', 'pytest-xdist>=3.6', 'scipy>=1.14'],
-        'dev': ['pytest>=8.0', 'pytest-xdist>=3.6', 'ruff>=0.9', 'scipy>=1.14'],
+        # What TFDS imports while it prepares data sets of VTAB.
+        'vtab': ['h5py', 'opencv-python-headless', 'scipy>=1.14'],
+        # The TPU compiler, for `vit_jax plan` on machines without a TPU.
+        'plan': [_LIBTPU],
+        'test': ['jsonschema>=4.18', 'pytest>=8.0', 'pytest-xdist>=3.6', 'scipy>=1.14',
+                 _LIBTPU],
+        'dev': ['jsonschema>=4.18', 'pytest>=8.0', 'pytest-xdist>=3.6', 'ruff>=0.9',
+                'scipy>=1.14'],
     },
     entry_points={'console_scripts': ['vit_jax=vit_jax.__main__:main']},
 )

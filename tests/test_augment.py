@@ -129,9 +129,12 @@ def test_value_range():
   assert found.dtype == np.float32
 
 
-def test_draws_do_not_depend_on_sharding():
+@pytest.mark.parametrize('section', [
+    PreprocessSection(crop='inception', flip=True),
+    PreprocessSection(crop='random', jitter=(.8, .8, .8, .2), jitter_probability=.8,
+                      greyscale=.2, erase=.5, erase_fill='noise')])
+def test_draws_do_not_depend_on_sharding(section):
   images = np.random.default_rng(1).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
-  section = PreprocessSection(crop='inception', flip=True)
   mesh = jax.sharding.Mesh(jax.devices(), ('data',))
   sharded = jax.device_put(
       images, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data')))
@@ -139,6 +142,25 @@ def test_draws_do_not_depend_on_sharding():
       train(images, section, (12, 12)), train(sharded, section, (12, 12)))
 
 
-def test_evaluation_refuses_randomness(images):
+@pytest.mark.parametrize('section', [
+    PreprocessSection(flip=True), PreprocessSection(greyscale=.1)])
+def test_evaluation_refuses_randomness(images, section):
   with pytest.raises(ValueError, match='config.data.eval'):
-    augment.eval_images(images, PreprocessSection(flip=True), (9, 9), RANGE)
+    augment.eval_images(images, section, (9, 9), RANGE)
+
+
+def test_order_of_the_operations():
+  """Greyscale comes before the pixels get their range, erasing after it."""
+  images = np.random.default_rng(1).integers(100, 256, (32, 12, 12, 3), dtype=np.uint8)
+  section = PreprocessSection(jitter=(0., 0., 2., .5), greyscale=1., erase=1.)
+  found = train(images, section, (12, 12), value_range=(0., 1.))
+  assert (found == found[..., :1]).all()
+  erased = (found == 0).any((1, 2, 3))
+  assert erased.mean() > 0.9 and found.max() <= 1 and 0 < found[found > 0].min()
+
+
+def test_bicubic_does_not_overshoot_into_the_jitter(images):
+  section = PreprocessSection(method='bicubic', jitter=(0., 0., 0., 0.))
+  found = train(images, section, (50, 40))
+  expected = train(images, PreprocessSection(method='bicubic'), (50, 40))
+  np.testing.assert_allclose(found, expected, atol=1e-3)

@@ -69,6 +69,36 @@ def test_targets():
   assert losses.targets(jnp.array([-1, 3]), 3).tolist() == [[0, 0, 0]] * 2
 
 
+SETS = jnp.array([[2, 0, -1], [1, -1, -1], [-1, -1, -1]])
+
+
+def test_targets_of_sets():
+  """By hand; C = 4, smoothing 0.2: 0.05 for every class, 0.8 for what is there."""
+  shared = losses.targets(SETS, 4)
+  assert shared.dtype == jnp.float32
+  assert shared.tolist() == [[0.5, 0, 0.5, 0], [0, 1, 0, 0], [0] * 4]
+  assert losses.targets(SETS, 4, name='sigmoid').tolist() == [
+    [1, 0, 1, 0], [0, 1, 0, 0], [0] * 4]
+  np.testing.assert_allclose(
+    losses.targets(SETS, 4, 0.2),
+    [[0.45, 0.05, 0.45, 0.05], [0.05, 0.85, 0.05, 0.05], [0] * 4], rtol=1e-6)
+  np.testing.assert_allclose(
+    losses.targets(SETS, 4, 0.2, 'sigmoid'),
+    [[0.85, 0.05, 0.85, 0.05], [0.05, 0.85, 0.05, 0.05], [0.05] * 4], rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', losses.LOSSES)
+def test_loss_of_sets(name):
+  value = losses.LOSSES[name](LOGITS[:3, :4], losses.targets(SETS, 4, name=name))
+  rows = np.float64(LOGITS[:3, :4])
+  logs = rows - np.log(np.exp(rows).sum(-1, keepdims=True))
+  softplus = np.log1p(np.exp(rows)).sum(-1)
+  expected = {
+    'softmax': [-(logs[0, 2] + logs[0, 0]) / 2, -logs[1, 1], 0],
+    'sigmoid': softplus - [rows[0, 2] + rows[0, 0], rows[1, 1], 0]}[name]
+  np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize('settings,word', [
   ({'name': 'softmx'}, "Did you mean 'softmax'"),
   ({'label_smoothing': 1.0}, 'label_smoothing is 1.0'),

@@ -1,22 +1,29 @@
 """The accelerator's part of the preprocessing, inside the jitted step.
 
 Means the same as `vit_jax.data.host_ops`: both follow tf.image, whose pixels and
-random crops the published checkpoints were trained on. All randomness of a batch is
-one array of uniform draws, a row per example: it does not depend on how the batch is
-sharded, and every further call of jax.random would add 0.2 s to the compilation.
+random crops the published checkpoints were trained on. RandAugment is the host's
+alone; the jitter of colours and the erasing are done here alone, on augmented and
+cached images alike. All randomness of a batch is one array of uniform draws, a row
+per example: it does not depend on how the batch is sharded, and every further call of
+jax.random would add 0.2 s to the compilation.
 """
 
 import jax
 import jax.numpy as jnp
 
-from vit_jax.data.preprocess import small_size
+from vit_jax import colour, erasing
+from vit_jax.data.preprocess import random_settings, small_size
 from vit_jax.sections import PreprocessSection
 
 # Proposals per inception crop. TensorFlow makes up to 100; with the usual ranges a
 # proposal is rejected so rarely that 10 do.
 _PROPOSALS = 10
-# Uniform draws per example: the flip's, then the crop's.
+# Uniform draws per example: the flip's, then the crop's. Only where they are wanted,
+# those of the jitter, the greyscale and the erasing follow.
 _CROP_DRAWS = 2 * _PROPOSALS + 2
+_GEOMETRY = 1 + _CROP_DRAWS
+_COLOURS = _GEOMETRY + colour.JITTER_DRAWS + 1
+_ALL = _COLOURS + erasing.DRAWS
 
 
 def train_images(images, key, remaining: PreprocessSection, image_size: tuple,
@@ -30,30 +37,49 @@ def train_images(images, key, remaining: PreprocessSection, image_size: tuple,
     image_size: (height, width) of the model input.
     value_range: what 0 and 255 become.
   """
-  draws = jax.random.uniform(key, (images.shape[0], 1 + _CROP_DRAWS))
+  noise_key = None
+  if remaining.erase and remaining.erase_fill == 'noise':
+    key, noise_key = jax.random.split(key)
+  more = remaining.jitter or remaining.greyscale or remaining.erase
+  draws = jax.random.uniform(key, (images.shape[0], _ALL if more else _GEOMETRY))
   images = _resized(images.astype(jnp.float32), remaining)
-  images = _cropped(images, draws[:, 1:], remaining, image_size)
+  images = _cropped(images, draws[:, 1:_GEOMETRY], remaining, image_size)
   if remaining.flip:
     flip = draws[:, 0] < .5
     images = jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
-  return _in_range(images, remaining, value_range)
+  images = _in_bounds(images, remaining)
+  if remaining.jitter:
+    images = colour.jitter(
+        images, draws[:, _GEOMETRY:_COLOURS - 1], remaining.jitter,
+        remaining.jitter_probability)
+  if remaining.greyscale:
+    images = colour.random_greyscale(
+        images, draws[:, _COLOURS - 1], remaining.greyscale)
+  images = _in_range(images, value_range)
+  if remaining.erase:
+    images = erasing.erase(
+        images, draws[:, _COLOURS:], noise_key, remaining, value_range)
+  return images
 
 
 def eval_images(images, remaining: PreprocessSection, image_size: tuple,
                 value_range: tuple) -> jax.Array:
   """Float32 images (B, *image_size, 3) of uint8 images; nothing is random."""
-  if remaining.crop in ('random', 'inception') or remaining.flip:
+  if random_settings(remaining):
     raise ValueError(
-        f'Evaluation cannot use {remaining}, expected a crop of none or central and no '
-        'flip; change config.data.eval.')
+        f'Evaluation cannot use {random_settings(remaining)}, expected nothing random; '
+        'change config.data.eval.')
   images = _resized(images.astype(jnp.float32), remaining)
   images = _cropped(images, None, remaining, image_size)
-  return _in_range(images, remaining, value_range)
+  return _in_range(_in_bounds(images, remaining), value_range)
 
 
-def _in_range(images, section, value_range):
-  if section.method == 'bicubic':
-    images = images.clip(0, 255)  # It overshoots; the host's uint8 cannot.
+def _in_bounds(images, section):
+  # Bicubic overshoots; the host's uint8 cannot.
+  return images.clip(0, 255) if section.method == 'bicubic' else images
+
+
+def _in_range(images, value_range):
   low, high = value_range
   return images * ((high - low) / 255) + low
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax import augment, losses
-from vit_jax.mixup import mixup
+from vit_jax.mixing import mix
 from vit_jax.sections import Config
 
 
@@ -22,10 +22,14 @@ def make_prepare(config: Config, remaining, num_classes: int):
         batch['image'], augment_key, remaining, config.data.image_size,
         config.data.value_range)
     targets = losses.targets(
-        batch['label'], num_classes, config.loss.label_smoothing)
-    if config.mixup.alpha:
-      images, targets = mixup(mixup_key, images, targets, config.mixup.alpha)
-    return {'image': images, 'target': targets}
+        batch['label'], num_classes, config.loss.label_smoothing, config.loss.name)
+    if config.mixup.alpha or config.mixup.cutmix_alpha:
+      images, targets = mix(mixup_key, images, targets, config.mixup)
+    examples = {'image': images, 'target': targets}
+    if batch['label'].ndim > 1:
+      # Soft targets no longer tell which classes an example had of its own.
+      examples['label'] = batch['label']
+    return examples
   return prepare
 
 
@@ -36,24 +40,48 @@ def make_objective(model, loss_fn):
         {'params': params}, examples['image'], train=True, rngs={'dropout': key})
     targets = examples['target']
     loss = loss_fn(logits, targets).mean()
+    if 'label' in examples:
+      hits, labelled = top_is_label(logits, examples['label'])
+      return loss, {'accuracy': hits.sum() / jnp.maximum(labelled.sum(), 1.0)}
     hits = logits.argmax(-1) == targets.argmax(-1)
     return loss, {'accuracy': hits.mean(dtype=jnp.float32)}
   return objective
 
 
+def top_is_label(logits: jax.Array, labels: jax.Array):
+  """Whether the most likely class is the label, or one of the labels.
+
+  Args:
+    logits: (B, C).
+    labels: (B,) classes, or (B, K) sets of classes filled up with -1.
+
+  Returns:
+    (B,) bools: right; and whether there is a label at all, without which an example
+    is neither right nor wrong (https://arxiv.org/abs/2006.07159).
+  """
+  labels = labels.reshape(len(labels), -1)  # (B, K)
+  top = logits.argmax(-1)
+  return (labels == top[:, None]).any(-1), (labels >= 0).any(-1)
+
+
 def make_eval_step(model, config: Config, remaining, num_classes: int):
-  """`(params, batch) -> sums` over the examples whose mask is True."""
+  """`(params, batch) -> sums` over the examples whose mask is True.
+
+  `seen` counts those, `count` the ones with a label: `loss` and `correct` are sums
+  over the latter.
+  """
   loss_fn = losses.create(config.loss)
 
   def eval_step(params, batch):
     logits = predict(model, params, batch['image'], config, remaining)
-    targets = losses.targets(batch['label'], num_classes)
-    mask = batch['mask']
-    hits = (logits.argmax(-1) == batch['label']) & mask
+    targets = losses.targets(batch['label'], num_classes, name=config.loss.name)
+    hits, labelled = top_is_label(logits, batch['label'])
+    scored = batch['mask'] & labelled
     return {
-        'loss': jnp.where(mask, loss_fn(logits, targets), 0.0).sum(),
-        'correct': hits.sum(),
-        'count': mask.sum(),
+        'loss': jnp.where(scored, loss_fn(logits, targets), 0.0).sum(),
+        'correct': (hits & scored).sum(),
+        'count': scored.sum(),
+        'seen': batch['mask'].sum(),
     }
   return eval_step
 

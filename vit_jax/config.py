@@ -5,17 +5,21 @@ A config file is Python with `get_config()` or `get_config(arg)`, addressed as
 what differs from the defaults of `vit_jax.sections`.
 """
 
+import collections.abc
 import dataclasses
 import difflib
 import importlib.util
 import inspect
 import os
+import typing
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from vit_jax import compiler_options, tuned
 from vit_jax.errors import UserError, check_choice
+from vit_jax.evaluators import settings as evaluator_settings
 from vit_jax.sections import Config
 
 
@@ -29,8 +33,29 @@ def load(spec: str, overrides=()) -> Config:
   Raises:
     UserError: for a missing file, an unknown key or an impossible value.
   """
-  config = from_dict(_read_file(spec))
-  return check(apply_overrides(config, overrides))
+  config = apply_overrides(from_dict(_read_file(spec)), overrides)
+  if config.tuned:
+    config = apply_overrides(with_tuned(config), overrides)
+  return check(config)
+
+
+def with_tuned(config: Config) -> Config:
+  """`config` with the settings of the file `config.tuned` names, if any.
+
+  Raises:
+    UserError: if the file is missing, or was made for another model or batch.
+  """
+  if not config.tuned:
+    return config
+  settings, made_for = tuned.read(config.tuned)
+  config = _complete_sizes(config)
+  wrong = tuned.differences(made_for, dict(_flatten(to_dict(config))))
+  if wrong:
+    raise UserError(
+        f'config.tuned={config.tuned!r} holds settings for another run: '
+        f'{"; ".join(wrong)}. Tune this one with `vit_jax plan --tune`, or leave '
+        'config.tuned out.')
+  return with_values(config, settings)
 
 
 def apply_overrides(config: Config, overrides) -> Config:
@@ -40,10 +65,12 @@ def apply_overrides(config: Config, overrides) -> Config:
     return config
   base = to_config_dict(config)
   known = dict(_flatten(to_dict(config)))
+  known |= dict(_flatten_items(known))
   for word in overrides:
     if word.startswith(('--config.', '-config.')):
       key = word.lstrip('-').split('=', 1)[0].split('.', 1)[1]
-      _check_key(key.split('[')[0], known)
+      # A field of a section in a tuple, or an index into a plain tuple.
+      _check_key(key if '].' in key else key.split('[')[0], known)
   values = flags.FlagValues()
   argv = ['vit_jax', *overrides]
   try:
@@ -67,6 +94,22 @@ def from_dict(values: dict) -> Config:
   return _build(Config, values, '')
 
 
+def with_values(config: Config, values: dict) -> Config:
+  """`config` with {dotted key: value} applied; raises UserError for unknown keys."""
+  nested = {}
+  for key, value in values.items():
+    *sections, last = key.split('.')
+    place = nested
+    for name in sections:
+      place = place.setdefault(name, {})
+    place[last] = value
+  # Only for its checks and conversions: keys that are not given are defaults there.
+  checked = from_dict(nested)
+  for key, _ in _flatten(nested):
+    config = replace(config, key, get(checked, key))
+  return config
+
+
 def to_dict(config) -> dict:
   """Nested plain dict of every key, defaults included; JSON can hold it."""
   return dataclasses.asdict(config)
@@ -76,7 +119,12 @@ def to_config_dict(config: Config) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(to_dict(config))
 
 
-def _read_file(spec: str) -> dict:
+def read_module(spec: str):
+  """(the module of `path/to/file.py:arg`, the path, the arg or '').
+
+  Raises:
+    UserError: if there is no such Python file.
+  """
   path, _, arg = spec.partition(':')
   if not os.path.isfile(path):
     raise UserError(
@@ -87,6 +135,11 @@ def _read_file(spec: str) -> dict:
     raise UserError(f'Config {path!r} is not a Python file (*.py).')
   module = importlib.util.module_from_spec(module_spec)
   module_spec.loader.exec_module(module)
+  return module, path, arg
+
+
+def _read_file(spec: str) -> dict:
+  module, path, arg = read_module(spec)
   get_config = getattr(module, 'get_config', None)
   if get_config is None:
     raise UserError(f'Config file {path!r} defines no get_config() function.')
@@ -103,6 +156,15 @@ def _flatten(values, prefix=''):
       yield from _flatten(value, f'{prefix}{key}.')
     else:
       yield f'{prefix}{key}', value
+
+
+def _flatten_items(flat):
+  """('evaluators[0].name', value), ...: the sections that are items of tuples."""
+  for key, value in flat.items():
+    if isinstance(value, tuple):
+      for i, item in enumerate(value):
+        if isinstance(item, dict):
+          yield from _flatten(item, f'{key}[{i}].')
 
 
 def _check_key(key, known):
@@ -131,9 +193,27 @@ def _build(cls, values, prefix):
       if not isinstance(value, dict):
         raise UserError(f'config.{name} is a section, not a value: got {value!r}.')
       fields[field.name] = _build(field.type, value, name + '.')
+    elif typing.get_args(field.type):
+      fields[field.name] = _build_items(typing.get_args(field.type)[0], value, name)
     else:
       fields[field.name] = _coerce(value, field.type, name)
   return cls(**fields)
+
+
+def _build_items(cls, values, name):
+  """A tuple of sections; each may leave out defaults."""
+  if not isinstance(values, list | tuple):
+    raise UserError(f'config.{name} takes a tuple of sections, got {values!r}.')
+  items = []
+  for i, value in enumerate(values):
+    prefix = f'{name}[{i}].'
+    if not isinstance(value, collections.abc.Mapping):
+      raise UserError(f'config.{name}[{i}] takes a dict, got {value!r}.')
+    known = [prefix + field.name for field in dataclasses.fields(cls)]
+    for key in value:
+      _check_key(prefix + key, known)
+    items.append(_build(cls, value, prefix))
+  return tuple(items)
 
 
 def _coerce(value, kind, name):
@@ -169,11 +249,11 @@ _CHOICES = {
 }
 
 _POSITIVE = ('batch_size', 'accum_steps', 'log_every', 'checkpoint.every',
-             'checkpoint.keep')
+             'checkpoint.keep', 'data.pixel_factor')
 
 _NOT_NEGATIVE = ('total_steps', 'total_epochs', 'eval_every', 'eval_batch_size',
-                 'data.max_bad_records', 'mixup.alpha', 'profile.start',
-                 'profile.steps')
+                 'data.max_bad_records', 'data.max_examples', 'data.max_labels',
+                 'mixup.alpha', 'mixup.cutmix_alpha', 'profile.start', 'profile.steps')
 
 # What must agree between a work directory's run and the command that resumes
 # it; everything else (logging, checkpoint spacing, mesh, length) may change.
@@ -196,6 +276,10 @@ def check(config: Config) -> Config:
   for key in ('model.dropout', 'model.attention_dropout', 'model.stochastic_depth'):
     if not 0 <= flat[key] < 1:
       raise UserError(f'config.{key} is {flat[key]}; it must be in [0, 1).')
+  if not 0 <= config.mixup.cutmix_probability <= 1:
+    raise UserError(
+        f'config.mixup.cutmix_probability is {config.mixup.cutmix_probability}; it '
+        'must be in [0, 1].')
   if not 0 <= config.seed < 2**32:
     raise UserError(f'config.seed is {config.seed}; it must be in [0, 2**32).')
   if (config.total_steps > 0) == (config.total_epochs > 0):
@@ -208,6 +292,8 @@ def check(config: Config) -> Config:
         f'config.accum_steps {config.accum_steps} equal parts.')
   if not 0 <= config.ema_decay < 1:
     raise UserError(f'config.ema_decay is {config.ema_decay}; it must be in [0, 1).')
+  compiler_options.check(config)
+  evaluator_settings.check(config)
   _check_best_metric(config)
   return config
 
@@ -218,16 +304,19 @@ def _check_best_metric(config):
     return
   splits = [name for name, split in (
       ('val', config.data.val_split), ('test', config.data.test_split)) if split]
-  known = [f'{split}/{name}' for split in splits for name in ('accuracy', 'loss')]
+  known = {f'{split}/{name}': 1 for split in splits for name in ('accuracy', 'loss')}
+  for section in config.evaluators:
+    known |= dict.fromkeys(evaluator_settings.metric_names(section), section.every)
   if metric not in known:
     raise UserError(
         f'config.checkpoint.best_metric is {metric!r}; this run measures '
         f'{", ".join(known) or "nothing, as it has neither val nor test split"}.')
-  if config.eval_every < 1 or every % config.eval_every:
+  if config.eval_every < 1 or every % (config.eval_every * known[metric]):
+    times = f' x {known[metric]} of the evaluator' if known[metric] > 1 else ''
     raise UserError(
         f'config.checkpoint.best_metric needs an evaluation at every checkpoint: '
         f'config.checkpoint.every {every} must be a multiple of config.eval_every, '
-        f'which is {config.eval_every}.')
+        f'which is {config.eval_every}{times}.')
 
 
 def _complete_sizes(config):

@@ -17,6 +17,7 @@ from vit_jax import classification, losses, optimizers, schedules
 from vit_jax import config as config_lib
 from vit_jax import state as state_lib
 from vit_jax import step as step_lib
+from vit_jax.compiler_options import compiler_options
 from vit_jax.models import layout, variants
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.parallel import rules
@@ -83,10 +84,10 @@ def _no_schedule(step: int) -> float:
 _NOT_COMPILED = (
     'seed', 'total_steps', 'total_epochs', 'log_every', 'eval_every',
     'eval_batch_size', 'keep_host_memory', 'schedule', 'checkpoint', 'init', 'profile',
-    'optimizer.learning_rate', 'data.name', 'data.dir', 'data.train_split',
-    'data.val_split', 'data.test_split', 'data.image_key', 'data.label_key',
-    'data.train', 'data.eval', 'data.cache', 'data.cache_limit_gib',
-    'data.max_bad_records', 'data.decode_threads')
+    'evaluators', 'tuned', 'optimizer.learning_rate', 'data.name', 'data.dir',
+    'data.train_split', 'data.val_split', 'data.test_split', 'data.image_key',
+    'data.label_key', 'data.label_rule', 'data.pixel_factor', 'data.train', 'data.eval',
+    'data.cache', 'data.cache_limit_gib', 'data.max_bad_records', 'data.decode_threads')
 
 
 def program_config(config: Config) -> Config:
@@ -124,6 +125,11 @@ def _init_function(config, model, optimizer):
   return init
 
 
+def options(job: Job) -> dict | None:
+  """The compiler options of the job's own platform."""
+  return compiler_options(job.config, job.mesh.devices.flat[0].platform)
+
+
 def shardings(job: Job):
   return jax.tree.map(lambda x: x.sharding, job.abstract_state)
 
@@ -151,7 +157,11 @@ def abstract_batch(job: Job, batch_size: int, stored_shape, *, mask=False) -> di
   sharding = mesh_lib.over_batch(job.mesh)
   def array(shape, dtype):
     return jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
-  batch = {'image': array(stored_shape, jnp.uint8), 'label': array((), jnp.int32)}
+  # One class per image, or a set of classes.
+  most = job.config.data.max_labels
+  label_shape = (most,) if most else ()
+  batch = {'image': array(stored_shape, jnp.uint8),
+           'label': array(label_shape, jnp.int32)}
   return {**batch, 'mask': array((), jnp.bool_)} if mask else batch
 
 
@@ -182,7 +192,7 @@ def compile_train_step(job: Job, remaining, stored_shape, reuse: Reuse | None = 
   """`lower_train_step`, compiled unless `reuse` has it."""
   return (reuse or Reuse()).program(
       ('train', *_key(job), remaining, stored_shape),
-      lambda: lower_train_step(job, remaining, stored_shape).compile())
+      lambda: lower_train_step(job, remaining, stored_shape).compile(options(job)))
 
 
 def lower_eval_step(job: Job, remaining, stored_shape, batch_size: int):
@@ -200,4 +210,5 @@ def compile_eval_step(job: Job, remaining, stored_shape, batch_size: int,
   """`lower_eval_step`, compiled unless `reuse` has it."""
   return (reuse or Reuse()).program(
       ('eval', *_key(job), remaining, stored_shape, batch_size),
-      lambda: lower_eval_step(job, remaining, stored_shape, batch_size).compile())
+      lambda: lower_eval_step(
+          job, remaining, stored_shape, batch_size).compile(options(job)))

@@ -97,6 +97,23 @@ class PreprocessSection:
   crop_ratio: tuple = (0.75, 4 / 3)
   # Mirror left to right with probability one half.
   flip: bool = False
+  # RandAugment: operations per image (0: none), their strength from 0 to 30, and the
+  # grey that Contrast moves away from: -1 for the image's mean, 196 as in AugReg, see
+  # `vit_jax/data/randaugment.py`. Such splits are always streamed.
+  randaugment_layers: int = 0
+  randaugment_magnitude: float = 10.0
+  randaugment_grey: int = -1
+  # Colour jitter: strengths of brightness, contrast, saturation and hue, in random
+  # order; (): none. Then greyscale. Each has its probability.
+  jitter: tuple = ()
+  jitter_probability: float = 1.0
+  greyscale: float = 0.0
+  # Random erasing: probability, ranges of the rectangle's share of the area and of
+  # its aspect ratio (height / width), and 'zero' or 'noise' to fill it with.
+  erase: float = 0.0
+  erase_area: tuple = (0.02, 0.4)
+  erase_ratio: tuple = (0.3, 1 / 0.3)
+  erase_fill: str = 'zero'
   # 'bilinear', 'bicubic' or 'area'; antialiasing when shrinking.
   method: str = 'bilinear'
   antialias: bool = False
@@ -113,10 +130,20 @@ class DataSection:
   train_split: str = 'train'
   val_split: str = ''
   test_split: str = 'test'
+  # Only the first so many examples of every split; 0: all.
+  max_examples: int = 0
   # (height, width) of the model's input.
   image_size: tuple = (224, 224)
   image_key: str = 'image'
+  # The feature with the label: a class, or a sequence of classes.
   label_key: str = 'label'
+  # Computes the label from other features instead: '' (don't), a row of the table in
+  # `vit_jax/data/labels.py` such as 'clevr_count', or 'package.module:name'.
+  label_rule: str = ''
+  # Above 0, an image has a set of up to this many classes; 0: exactly one.
+  max_labels: int = 0
+  # Factor of stored pixel values that do not fill 0..255; dSprites has 0 and 1: 255.
+  pixel_factor: int = 1
   # Pixel values 0..255 are mapped linearly onto this range.
   value_range: tuple = (-1.0, 1.0)
   train: PreprocessSection = PreprocessSection()
@@ -183,15 +210,23 @@ class LossSection:
 
 @dataclasses.dataclass(frozen=True)
 class MixupSection:
-  # Beta(alpha, alpha) of the mixing weight; 0: no MixUp.
+  """How every batch is mixed: MixUp, CutMix, or one of them at random."""
+  # Beta(alpha, alpha) of MixUp's weight; 0: no MixUp.
   alpha: float = 0.0
+  # Beta(cutmix_alpha, cutmix_alpha) of the area that CutMix keeps; 0: no CutMix.
+  cutmix_alpha: float = 0.0
+  # Where both are on: probability of CutMix instead of MixUp.
+  cutmix_probability: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshSection:
   """Devices along each mesh axis; -1 takes what the other axis leaves."""
+  # Replicas of the state.
   data: int = -1
-  fsdp: int = 1
+  # Devices over which one replica is divided; 0: 1 for a state that is small beside
+  # the memory, else as few as suit the slice, see `vit_jax/parallel/choice.py`.
+  fsdp: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +261,48 @@ class InitSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class EvaluatorSection:
+  """One more evaluation, beside those of `data.val_split` and `data.test_split`."""
+  # Names the results, such as 'real' in 'real/accuracy'.
+  name: str = ''
+  # 'classify' (the model's own head), or on frozen features: 'fewshot' (least squares
+  # on a few images per class), 'probe' (logistic regression), 'knn'.
+  kind: str = 'classify'
+  # Only at every n-th evaluation of a training, and at its end.
+  every: int = 1
+  # Global batch; 0: `eval_batch_size`.
+  batch_size: int = 0
+  # Another data set as in `DataSection.name`, whose keys and splits have their
+  # defaults unless given here; '': that of the run.
+  data: str = ''
+  # These replace the fields of `DataSection` unless they are '' or 0.
+  dir: str = ''
+  image_key: str = ''
+  label_key: str = ''
+  label_rule: str = ''
+  max_labels: int = 0
+  pixel_factor: int = 0
+  # Of frozen features; 'classify' does not train.
+  train_split: str = ''
+  test_split: str = ''
+  # Which intermediate of the model the features are; tokens are averaged.
+  layer: str = 'pre_logits'
+  # 'fewshot': images per class, and how many draws of them are averaged.
+  shots: tuple = (1, 5, 10, 25)
+  seeds: int = 3
+  # 'fewshot', 'probe': strengths of the regularisation to choose from; (): those of
+  # the kind, see `vit_jax/evaluators/`.
+  l2: tuple = ()
+  # 'fewshot', 'probe': how many training images choose among them, at most.
+  held_out: int = 5000
+  # 'probe': iterations of L-BFGS, at most.
+  max_iter: int = 1000
+  # 'knn': neighbours that vote, and the temperature of their weights.
+  k: int = 20
+  temperature: float = 0.07
+
+
+@dataclasses.dataclass(frozen=True)
 class ProfileSection:
   """A profiler trace under WORKDIR/profile; `steps` = 0 takes none."""
   start: int = 10
@@ -252,6 +329,12 @@ class Config:
   # On the CPU backend: keep freed memory in the process instead of returning it
   # to the system after each step. Faster steps, higher peak memory.
   keep_host_memory: bool = False
+  # (name, value) pairs of texts for the compiler of the train and evaluation steps;
+  # options named after another backend than the one at hand are left out.
+  xla_options: tuple = ()
+  # A file that `vit_jax plan --tune` wrote: its settings come before those of the
+  # command line. '': none.
+  tuned: str = ''
   model: ModelSection = ModelSection()
   data: DataSection = DataSection()
   optimizer: OptimizerSection = OptimizerSection()
@@ -262,3 +345,4 @@ class Config:
   checkpoint: CheckpointSection = CheckpointSection()
   init: InitSection = InitSection()
   profile: ProfileSection = ProfileSection()
+  evaluators: tuple[EvaluatorSection, ...] = ()

@@ -106,7 +106,7 @@ assert 'tensorflow' not in sys.modules and 'jax' not in sys.modules
     (dict(name='cifar10:2.0.0'), '2.0.0'),
     (dict(dir='gs://bucket/x'), 'object store'),
     (dict(image_key='picture'), 'expected one of: image'),
-    (dict(label_key='id'), 'expected one of: label'),
+    (dict(label_key='id'), 'Expected one of: label'),
     (dict(name='folder', dir=''), 'config.data.dir'),
     (dict(name='folder', dir='/nowhere'), 'No such file'),
 ])

@@ -17,7 +17,7 @@ _TASK = 256
 
 
 class DecodedSplit:
-  """images (N, h, w, 3), labels (N,) and which records could be read."""
+  """images (N, h, w, 3), labels (N, *label shape), which records could be read."""
 
   def __init__(self, source: Source, plan: Plan, limit: int, threads: int):
     """Decodes everything; raises DataError beyond `limit` unreadable records."""
@@ -26,7 +26,7 @@ class DecodedSplit:
     self._bad = BadRecords(limit)
     n = source.num_examples
     self.images = np.zeros((n, *plan.host_size, 3), np.uint8)
-    self.labels = np.zeros(n, np.int32)
+    self.labels = np.full((n, *source.label_shape), source.no_label, np.int32)
     self.readable = np.ones(n, bool)
     source.check()
     # Resizing is TensorFlow's, too: its pixels are the reference.
@@ -63,6 +63,8 @@ class DecodedSplit:
         continue
       try:
         image = decode.with_pillow(data)
+        if image is not None:
+          image = decode.multiplied(image, self._source.pixel_factor)
       except DataError as e:
         failures.append((record, self._source.undecodable(record, e)))
         continue

@@ -54,6 +54,21 @@ def with_pillow(data: bytes) -> np.ndarray | None:
         'PNG, WebP, BMP or GIF; replace or remove it.') from e
 
 
+def multiplied(image: np.ndarray, factor: int) -> np.ndarray:
+  """uint8 pixels times an integer; DataError where that is more than 255."""
+  if factor == 1:
+    return image
+  most = int(image.max(initial=0))
+  if most * factor > 255:
+    raise DataError(f'the pixel value {most} {too_bright(factor)}')
+  return (image.astype(np.int32) * factor).astype(np.uint8)
+
+
+def too_bright(factor: int) -> str:
+  return (f'times config.data.pixel_factor={factor} is more than 255; set the factor '
+          "that brings the data set's largest pixel value to 255.")
+
+
 def portable(data: bytes) -> bytes:
   """The same image as JPEG or PNG, the two formats that the graph below decodes."""
   if data.startswith((_JPEG, _PNG)):
@@ -70,6 +85,17 @@ def in_graph(tf, data):
       # Default options on purpose: see the head of this file.
       lambda: tf.io.decode_jpeg(data, channels=3),
       lambda: tf.io.decode_png(data, channels=3))
+
+
+def multiplied_in_graph(tf, image, factor: int):
+  """As `multiplied`, as TensorFlow ops."""
+  if factor == 1:
+    return image
+  product = tf.cast(image, tf.int32) * factor
+  check = tf.debugging.assert_less_equal(
+      tf.reduce_max(product), 255, message='a pixel value ' + too_bright(factor))
+  with tf.control_dependencies([check] if check is not None else []):
+    return tf.cast(product, tf.uint8)
 
 
 def window_in_graph(tf, data, window_of):

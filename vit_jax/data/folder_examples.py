@@ -47,6 +47,11 @@ def open_examples(data: DataSection, split: str) -> FolderExamples:
     raise UserError(
         f"config.data.name='folder' needs a local folder, got config.data.dir="
         f'{data.dir!r}. {_LAYOUT}')
+  if data.label_rule:
+    raise UserError(
+        f"config.data.label_rule={data.label_rule!r} computes labels from a record's "
+        "features, which images in a folder do not have; set it to ''. The class is "
+        'the name of the folder.')
   root = pathlib.Path(data.dir).expanduser()
   found = {entry.name: _files(entry) for entry in _folders(root, 'config.data.dir')}
   found = {name: files for name, files in found.items() if files}

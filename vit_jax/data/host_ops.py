@@ -5,25 +5,34 @@
 
 import re
 
-from vit_jax.data import decode
+from vit_jax.data import decode, randaugment
 from vit_jax.sections import PreprocessSection
 
 
-def make_prepare(tf, section: PreprocessSection, size: tuple):
+def make_prepare(tf, section: PreprocessSection, size: tuple, pixel_factor: int = 1):
   """`(bytes, seed) -> uint8 (*size, 3)`; the bytes of a JPEG, a PNG, or nothing.
 
   Args:
     tf: the TensorFlow module.
-    section: what to do; `flip` is not done here.
+    section: what to do. A flip is done only where RandAugment follows it, else it
+      is left to the accelerator, as the other operations on colours and the erasing.
     size: (height, width) of the result.
+    pixel_factor: of the decoded pixels, before anything else is done to them.
   """
   height, width = size
+  augment = None
+  if section.randaugment_layers:
+    augment = randaugment.make(tf, section, size)
+
+  def made(data, seed):
+    image = _prepare(tf, section, size, data, seed, pixel_factor)
+    return augment(image, seed) if augment else image
 
   def prepare(data, seed):
     image = tf.cond(
         tf.strings.length(data) == 0,
         lambda: tf.zeros((height, width, 3), tf.uint8),
-        lambda: _prepare(tf, section, size, data, seed))
+        lambda: made(data, seed))
     image.set_shape((height, width, 3))
     return image
   return prepare
@@ -40,12 +49,14 @@ def reason(error) -> str:
   return re.sub(r'\{\{.*?\}\}|\[Op:.*', '', error.message).strip()[:300]
 
 
-def _prepare(tf, section, size, data, seed):
+def _prepare(tf, section, size, data, seed, pixel_factor):
   if crops_while_decoding(section):
     image = decode.window_in_graph(
         tf, data, lambda shape: _window(tf, section, size, shape, seed))
+    image = decode.multiplied_in_graph(tf, image, pixel_factor)
   else:
-    image = tf.cast(decode.in_graph(tf, data), tf.float32)
+    image = decode.multiplied_in_graph(tf, decode.in_graph(tf, data), pixel_factor)
+    image = tf.cast(image, tf.float32)
     if section.resize:
       image = _resize(tf, section, image, section.resize)
     if section.resize_small:
@@ -60,7 +71,8 @@ def _prepare(tf, section, size, data, seed):
   if section.crop in ('none', 'inception'):
     image = _resize(tf, section, image, size)
   # Rounding: a mere cast would darken images by half a level on average.
-  return tf.saturate_cast(tf.round(tf.cast(image, tf.float32)), tf.uint8)
+  image = tf.saturate_cast(tf.round(tf.cast(image, tf.float32)), tf.uint8)
+  return tf.ensure_shape(image, (*size, 3))
 
 
 def _resize(tf, section, image, size):

@@ -39,6 +39,7 @@ class Input:
     name, split, num_examples, num_classes, class_names: of the data set.
     mode: 'cached' or 'streaming'.
     stored_shape: (h, w, 3) of the uint8 images in the batches.
+    label_shape: of one label: (), or (max_labels,) where labels are sets of classes.
     remaining: the preprocessing still to be done to them, by `vit_jax.augment`.
     bad_records: unreadable records that this process left out so far, a collection.
   """
@@ -49,6 +50,7 @@ class Input:
     self.num_classes, self.class_names = source.num_classes, source.class_names
     self.mode, self._plan = _choose_mode(data, source, train)
     self.stored_shape = (*self._plan.host_size, 3)
+    self.label_shape = source.label_shape
     self.remaining = self._plan.remaining
     self.bad_records = BadRecords(data.max_bad_records)
     self._data, self._source, self._train = data, source, train
@@ -136,7 +138,7 @@ class Input:
     self.bad_records.update(records[mask & ~readable])
     blank = ~readable
     images, labels = backend.images[records], backend.labels[records]
-    images[blank], labels[blank] = 0, 0
+    images[blank], labels[blank] = 0, self._source.no_label
     return {'image': images, 'label': labels, 'mask': readable}
 
 
@@ -146,10 +148,8 @@ def _choose_mode(data, source, train):
     raise UserError(f'config.data.cache={data.cache!r} is unknown, expected auto, '
                     'always or never.')
   section = data.train if train else data.eval
-  if not train and (section.crop in ('random', 'inception') or section.flip):
-    raise UserError(
-        f'config.data.eval has crop={section.crop!r} and flip={section.flip}; expected '
-        'nothing random: a crop of none or central, and no flip.')
+  if not train:
+    preprocess.check_eval(section)
   make = preprocess.make_plan
   streaming = make(section, data.image_size, source.image_shape, cached=False)
   if data.cache == 'never':
@@ -158,9 +158,8 @@ def _choose_mode(data, source, train):
   if data.cache == 'always':
     if plan is None:
       raise UserError(
-          f"config.data.cache='always', but the images of {source.name} have no fixed "
-          "size before their random crop. Use cache='auto', or set "
-          'config.data.train.resize to give them one.')
+          f"config.data.cache='always' cannot be done for {source.name}: "
+          + preprocess.why_not_cached(section))
     return 'cached', plan
   if plan is None or _bytes(plan, source) > data.cache_limit_gib * 2**30:
     return 'streaming', streaming

@@ -1,4 +1,8 @@
-"""Image files of any kind, preprocessed as for evaluation."""
+"""Image files of any kind, preprocessed as for evaluation.
+
+Their pixels are taken to fill 0..255, as those of files do: `data.pixel_factor`, which
+speaks of a data set's records, is not applied.
+"""
 
 import os
 
@@ -17,6 +21,7 @@ def predict_images(paths, data: DataSection) -> tuple[np.ndarray, PreprocessSect
   paths = [os.fspath(path) for path in paths]
   if not paths:
     raise UserError('There are no images to predict; name at least one image file.')
+  preprocess.check_eval(data.eval)
   # Files of any size, so everything is done here.
   plan = preprocess.make_plan(data.eval, data.image_size, None, cached=False)
   if plan.host_size != tuple(data.image_size):

@@ -1,8 +1,14 @@
-"""Data sets as indexable examples: `source.read(i) -> (image bytes, label)`."""
+"""Data sets as indexable examples: `source.read(i) -> (image bytes, label)`.
+
+A label is the number of a class or, where `config.data.max_labels` is set, an array
+of that length with the numbers of any of the classes, filled up with -1.
+"""
 
 from typing import Protocol
 
-from vit_jax.errors import DataError
+import numpy as np
+
+from vit_jax.errors import DataError, UserError
 from vit_jax.sections import DataSection
 
 
@@ -19,18 +25,32 @@ class Examples(Protocol):
   def check(self) -> None:
     """Raises DataError for files that are missing, cut off or inconsistent."""
 
-  def read(self, i: int) -> tuple[bytes, int]: ...
+  def read(self, i: int) -> tuple[bytes, int | list]:
+    """The encoded image, and the number of its class or of all its classes."""
 
   def where(self, i: int) -> str:
     """The file that holds an example, for messages."""
 
 
 class Source:
-  """The examples of one split of one data set, in a fixed order."""
+  """The examples of one split of one data set, in a fixed order.
 
-  def __init__(self, name: str, split: str, examples: Examples):
+  Attributes:
+    name, split: of the data set.
+    num_examples, num_classes, class_names: of this split.
+    image_shape: (height, width, channels) of every image, or None where it varies.
+    label_shape: of one label, () or (max_labels,).
+    no_label: the label of a place that holds no example.
+    pixel_factor: what decoded pixel values are to be multiplied with.
+  """
+
+  def __init__(self, name: str, split: str, examples: Examples, max_labels: int = 0,
+               pixel_factor: int = 1, max_examples: int = 0):
     self.name, self.split = name, split
-    self.num_examples = len(examples)
+    self.label_shape = (max_labels,) if max_labels else ()
+    self.no_label = np.full(max_labels, -1, np.int32) if max_labels else np.int32(0)
+    self.pixel_factor = pixel_factor
+    self.num_examples = min(len(examples), max_examples or len(examples))
     self.class_names = list(examples.class_names)
     self.num_classes = len(self.class_names)
     self.image_shape = examples.image_shape
@@ -48,7 +68,7 @@ class Source:
     """The error for an example that was read, but is no intact image."""
     return DataError(f'Cannot decode {self.describe(i)}: {reason}')
 
-  def read(self, i: int) -> tuple[bytes, int]:
+  def read(self, i: int) -> tuple[bytes, int | np.ndarray]:
     """The encoded image and the label of example `i`."""
     i = int(i)
     self.check()
@@ -56,12 +76,30 @@ class Source:
       image, label = self._examples.read(i)
     except (DataError, OSError) as e:
       raise DataError(f'Cannot read {self.describe(i)}: {e}') from e
-    # Losses take an impossible label without a word: one-hot rows become zero.
-    if not 0 <= label < self.num_classes:
-      raise DataError(
-          f'{self.describe(i)} has label {label}, expected 0 to '
-          f'{self.num_classes - 1}; prepare the data set again.')
-    return image, label
+    classes = list(label) if np.ndim(label) else [label]
+    for number in classes:
+      # Losses take an impossible label without a word: one-hot rows become zero.
+      if not 0 <= number < self.num_classes:
+        raise DataError(
+            f'{self.describe(i)} has label {number}, expected 0 to '
+            f'{self.num_classes - 1}; prepare the data set again.')
+    return image, self._pack(i, classes)
+
+  def _pack(self, i, classes):
+    if not self.label_shape:
+      if len(classes) != 1:
+        raise UserError(
+            f'{self.describe(i)} has {len(classes)} labels, expected one; set '
+            'config.data.max_labels to the largest number of them.')
+      return int(classes[0])
+    classes = list(dict.fromkeys(classes))
+    room = self.label_shape[0]
+    if len(classes) > room:
+      # No bad record that could be skipped: the setting is wrong.
+      raise UserError(
+          f'{self.describe(i)} has {len(classes)} labels, but config.data.max_labels='
+          f'{room}; raise that number to at least {len(classes)}.')
+    return np.array(classes + [-1] * (room - len(classes)), np.int32)
 
 
 def open_source(data: DataSection, split: str) -> Source:
@@ -70,4 +108,6 @@ def open_source(data: DataSection, split: str) -> Source:
     from vit_jax.data import folder_examples as kind
   else:
     from vit_jax.data import tfds_examples as kind
-  return Source(data.name, split, kind.open_examples(data, split))
+  examples = kind.open_examples(data, split)
+  return Source(data.name, split, examples, data.max_labels, data.pixel_factor,
+                data.max_examples)

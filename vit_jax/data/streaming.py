@@ -67,7 +67,8 @@ class Stream:
     """Checks the files and starts TensorFlow."""
     self._source.check()
     tf = tensorflow.load()
-    self._prepare = host_ops.make_prepare(tf, self._plan.host, self._plan.host_size)
+    self._prepare = host_ops.make_prepare(
+        tf, self._plan.host, self._plan.host_size, self._source.pixel_factor)
     self._tf = tf
 
   def chunks(self, chunk_at, start: int, stop: int | None = None):
@@ -109,8 +110,9 @@ class Stream:
     return (
         tf.data.Dataset.from_generator(
             lambda: self._read_chunks(chunk_at, start, stop),
-            output_signature=(spec(tf.string), spec(tf.int32), spec(tf.bool),
-                              spec(tf.int64, 2)))
+            output_signature=(
+                spec(tf.string), spec(tf.int32, *self._source.label_shape),
+                spec(tf.bool), spec(tf.int64, 2)))
         .prefetch(2)
         .unbatch()
         .map(lambda data, label, filled, seed:
@@ -136,7 +138,7 @@ class Stream:
     for record, seed in zip(chunk.records[part], chunk.seeds[part], strict=True):
       record = self._choose(int(record), int(seed[1]))
       if record < 0:
-        examples.append((b'', 0, False))
+        examples.append((b'', self._source.no_label, False))
       else:
         data, label = self._source.read(record)
         examples.append((decode.portable(data), label, True))
@@ -181,7 +183,8 @@ class Stream:
     except self._tf.errors.OpError as e:
       cropped = (host_ops.crops_while_decoding(self._plan.host)
                  and decode.is_whole_jpeg(data))
-      reason = (f'{host_ops.reason(e)} Expected an intact image; replace or '
-                'remove it.')
+      reason = host_ops.reason(e)
+      if 'config.data' not in reason:
+        reason += ' Expected an intact image; replace or remove it.'
       return self._source.undecodable(record, reason), not cropped
     return None, False

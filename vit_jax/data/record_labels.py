@@ -1,0 +1,113 @@
+"""The label of a TFDS record: one of its features, or what a rule makes of several."""
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from vit_jax.data import labels, record_features
+from vit_jax.errors import DataError, UserError
+from vit_jax.sections import DataSection
+
+
+class FeatureLabels:
+  """The feature `config.data.label_key`: a class, or a sequence of classes."""
+
+  def __init__(self, name: str, data: DataSection, feature, known: str):
+    """`feature` is that feature, or None; `known` describes the data set's."""
+    self._key = data.label_key
+    self._many = data.max_labels > 0
+    single = _class_label(feature)
+    self._check(name, feature, single, known)
+    # Where no names were given, TFDS numbers the classes.
+    self.class_names = list(single.names)
+
+  def read(self, record) -> int | list:
+    """An int, or a list where `config.data.max_labels` is set.
+
+    Args:
+      record: `Example.features.feature`.
+    """
+    values = list(record_features.numbers(record, self._key))
+    if self._many:
+      return values
+    if len(values) != 1:
+      raise DataError(
+          f'it has {len(values)} values of {self._key}, expected one; prepare the '
+          'data set again.')
+    return values[0]
+
+  def _check(self, name, feature, single, known):
+    key = self._key
+    if single is None:
+      number = ('' if not _is_integer(feature) else
+                'Nothing says how many classes its integers stand for: give it a '
+                'config.data.label_rule that does. ')
+      raise UserError(
+          f'config.data.label_key={key!r} does not name class labels of {name}. '
+          f'{number}{known}')
+    if single is not feature and not self._many:
+      raise UserError(
+          f'{key} of {name} holds any number of classes for each image. Set '
+          'config.data.max_labels to the largest number of them, or choose another '
+          'config.data.label_key.')
+
+
+class RuleLabels:
+  """What the rule `config.data.label_rule` computes."""
+
+  def __init__(self, name: str, data: DataSection, specs: dict):
+    """`specs`: see `record_features.flat_specs`."""
+    self._name = data.label_rule
+    rule = labels.find(data.label_rule)
+    missing = [key for key in rule.features if key not in specs]
+    if missing:
+      raise UserError(
+          f'config.data.label_rule={data.label_rule!r} reads {", ".join(missing)}, '
+          f'which {name} does not have; it has {", ".join(specs)}. Choose the rule '
+          'that belongs to the data set.')
+    self._rule = rule
+    self._specs = {key: specs[key] for key in rule.features}
+    self.class_names = list(rule.class_names)
+
+  def read(self, record):
+    """As `FeatureLabels.read`."""
+    values = {key: record_features.read(record, key, spec)
+              for key, spec in self._specs.items()}
+    try:
+      return self._rule.label(values)
+    except ValueError as e:
+      raise DataError(f'no label by the rule {self._name}: {e}.') from e
+
+
+def open_labels(builder, data: DataSection):
+  """What reads the labels of a builder's records; raises UserError for bad keys."""
+  if data.label_rule:
+    specs = record_features.flat_specs(builder.info.features)
+    return RuleLabels(data.name, data, specs)
+  flat = flatten(builder.info.features)
+  valid = [key for key, feature in flat.items() if _class_label(feature)]
+  known = (f'Expected one of: {", ".join(valid) or "(there are none)"}. Its features '
+           f'are: {", ".join(flat)}.')
+  return FeatureLabels(data.name, data, flat.get(data.label_key), known)
+
+
+def flatten(features, prefix='') -> dict:
+  """{name in the record: feature}; TFDS joins names as in 'outer/inner'."""
+  flat = {}
+  for key, feature in features.items():
+    if isinstance(feature, tfds.features.FeaturesDict):
+      flat.update(flatten(feature, f'{prefix}{key}/'))
+    else:
+      flat[prefix + key] = feature
+  return flat
+
+
+def _class_label(feature):
+  """The ClassLabel that a feature is, or is a sequence of; else None."""
+  if isinstance(feature, tfds.features.Sequence):
+    feature = feature.feature
+  return feature if isinstance(feature, tfds.features.ClassLabel) else None
+
+
+def _is_integer(feature):
+  return isinstance(feature, tfds.features.Tensor) and (
+      np.dtype(feature.np_dtype).kind in 'iu')
