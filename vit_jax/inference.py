@@ -9,7 +9,8 @@ from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints.store import Store
 from vit_jax.data import open_input, predict_images
 from vit_jax.errors import UserError
-from vit_jax.evaluate import Evaluator
+from vit_jax.evaluators import opening, settings
+from vit_jax.evaluators.classify import Classify
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.sections import Config, MeshSection
 
@@ -53,7 +54,15 @@ class TrainedRun:
           f'{workdir_lib.shorten(data_input.class_names)}, the model was trained on '
           f'{workdir_lib.shorten(self.dataset.class_names)}. Evaluate on the classes '
           'of the training.')
-    return Evaluator(self.job, data_input).run(self.params)
+    return Classify(self.job, data_input).run(self.params)
+
+  def run_evaluators(self, names=()) -> dict:
+    """{'<evaluator>/<metric>': value} of `config.evaluators`; `names`: only these."""
+    names = names or [section.name for section in self.config.evaluators]
+    evaluators = opening.Evaluators(self.job, self.dataset.class_names)
+    for section in settings.select(self.config, names):
+      evaluators.add(section)
+    return evaluators.run(self.params)
 
   def predict(self, paths):
     """Yields the class probabilities (C,) of image files, in their order."""

@@ -1,0 +1,130 @@
+"""Draws, the choice of l2, and accuracies against scikit-learn's ridge regression."""
+
+import numpy as np
+import pytest
+from sklearn import datasets, linear_model
+from tiny_jobs import CLASSES, GivenFeatures
+
+from vit_jax.errors import UserError
+from vit_jax.evaluators import fewshot
+from vit_jax.evaluators.fewshot import FewShot, draw
+from vit_jax.sections import EvaluatorSection
+
+
+@pytest.fixture(scope='module')
+def digits():
+  """(x, labels) for training and for testing: real images as features."""
+  found = datasets.load_digits()
+  return (found.data[:1200], found.target[:1200]), (found.data[1200:],
+                                                    found.target[1200:])
+
+
+def _section(**settings):
+  return EvaluatorSection(name='few', kind='fewshot', **settings)
+
+
+@pytest.mark.parametrize('shots', [1, 3])
+def test_a_draw_takes_so_many_of_every_class(shots):
+  labels = np.random.default_rng(0).integers(0, 7, 200)
+  drawn, rest = draw(labels, shots, seed=4)
+  assert (np.bincount(labels[drawn]) == shots).all()
+  assert sorted([*drawn, *rest]) == list(range(200))
+  assert set(draw(labels, 1, seed=4)[0]) <= set(drawn)
+  assert set(draw(labels, shots, seed=5)[0]) != set(drawn)
+
+
+def test_every_example_is_as_likely_to_be_drawn():
+  labels = np.repeat([0, 1], [4, 8])
+  times = np.zeros(12)
+  for seed in range(2000):
+    times[draw(labels, 1, seed)[0]] += 1
+  # Five standard deviations of a binomial count.
+  np.testing.assert_allclose(times[:4], 500, atol=5 * np.sqrt(2000 * .25 * .75))
+  np.testing.assert_allclose(times[4:], 250, atol=5 * np.sqrt(2000 / 8 * 7 / 8))
+
+
+def _with_scikit_learn(train, test, shots, seeds, candidates):
+  """(test accuracy, l2), chosen on all examples that were not drawn."""
+  held_out, tested = np.zeros(len(candidates)), np.zeros(len(candidates))
+  for seed in range(seeds):
+    drawn, rest = draw(train[1], shots, seed)
+    x = train[0][drawn]
+    mean, deviation = x.mean(0), x.std(0) + 1e-5
+    y = np.where(np.eye(10)[train[1][drawn]] > 0, 1, -1)
+    for i, l2 in enumerate(candidates):
+      model = linear_model.Ridge(alpha=l2, solver='svd').fit((x - mean) / deviation, y)
+      for hits, (images, labels) in ((held_out, (train[0][rest], train[1][rest])),
+                                     (tested, test)):
+        predicted = model.predict((images - mean) / deviation).argmax(1)
+        hits[i] += np.mean(predicted == labels) / seeds
+  best = max(range(len(candidates)), key=lambda i: (held_out[i], candidates[i]))
+  return tested[best], candidates[best]
+
+
+def test_accuracy_and_l2_as_with_scikit_learn(digits):
+  train, test = digits
+  l2 = (0.01, 1.0, 100.0, 1e4)
+  measured = FewShot(
+      _section(shots=(1, 10), seeds=2, l2=l2), GivenFeatures(*train),
+      GivenFeatures(*test), 10).run(None)
+  assert list(measured) == ['1shot', '1shot_l2', '10shot', '10shot_l2']
+  for shots in (1, 10):
+    accuracy, best = _with_scikit_learn(train, test, shots, 2, l2)
+    assert measured[f'{shots}shot'] == pytest.approx(accuracy, abs=1e-9)
+    assert measured[f'{shots}shot_l2'] == best
+  # Ten real images per class tell ten digits apart.
+  assert measured['10shot'] > measured['1shot'] > 0.3 and measured['10shot'] > 0.8
+
+
+def test_the_test_split_has_no_part_in_the_choice(digits):
+  train, (x, labels) = digits
+  settings = _section(shots=(5,), seeds=1)
+  measured = FewShot(settings, GivenFeatures(*train), GivenFeatures(x, labels), 10)
+  shuffled = np.random.default_rng(0).permutation(labels)
+  other = FewShot(settings, GivenFeatures(*train), GivenFeatures(x, shuffled), 10)
+  assert measured.run(None)['5shot_l2'] == other.run(None)['5shot_l2']
+  assert other.run(None)['5shot'] < 0.2 < measured.run(None)['5shot']
+
+
+def test_held_out_examples_are_never_drawn_ones(digits, monkeypatch):
+  (x, labels), test = digits
+  fitted, scored = [], []
+  ridge = fewshot.Ridge
+  class Watched(ridge):
+    def __init__(self, x, y):
+      fitted.append(len(x))
+      super().__init__(x, y)
+    def project(self, x):
+      scored.append(len(x))
+      return super().project(x)
+  monkeypatch.setattr(fewshot, 'Ridge', Watched)
+  FewShot(_section(shots=(2,), seeds=1, held_out=77), GivenFeatures(x, labels),
+          GivenFeatures(*test), 10).run(None)
+  assert (fitted, scored) == ([20], [77, len(test[0])])
+
+
+@pytest.mark.parametrize('settings, message', [
+    (dict(shots=(1, 6)), r"'few' draws 6 images per class, .*fewer: 3 \(4\)"),
+    (dict(shots=(1, 5)), r'fewer: 3 \(4\)'),
+    (dict(shots=(4,)), None),
+])
+def test_too_few_examples(settings, message):
+  rng = np.random.default_rng(0)
+  labels = np.repeat(np.arange(10), [9, 9, 9, 4, 9, 9, 9, 9, 9, 9])
+  given = GivenFeatures(rng.normal(size=(len(labels), 5)), labels)
+  evaluator = FewShot(_section(**settings), given, given, 10)
+  if message is None:
+    evaluator.run(None)
+    return
+  with pytest.raises(UserError, match=message):
+    evaluator.run(None)
+
+
+def test_nothing_left_to_choose_on():
+  labels = np.repeat(np.arange(3), 4)
+  given = GivenFeatures(
+      np.random.default_rng(0).normal(size=(12, 5)), labels, CLASSES[:3])
+  with pytest.raises(UserError, match='draws all 12 images'):
+    FewShot(_section(shots=(4,)), given, given, 3).run(None)
+  measured = FewShot(_section(shots=(4,), l2=(2.0,)), given, given, 3).run(None)
+  assert measured['4shot_l2'] == 2.0

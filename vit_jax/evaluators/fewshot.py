@@ -1,0 +1,105 @@
+"""Few-shot accuracy: a linear classifier in closed form on frozen features.
+
+Section 4.1 of https://arxiv.org/abs/2010.11929: regularised least squares from the
+features of a few training images per class to targets in {-1, 1}^K. The features are
+standardised on the drawn images. The strength of the regularisation is the one of the
+best accuracy, averaged over the draws, on training images that were not drawn.
+"""
+
+import numpy as np
+
+from vit_jax.data import order
+from vit_jax.errors import UserError
+from vit_jax.evaluators.features import FrozenFeatures, standardiser
+from vit_jax.evaluators.ridge import Ridge
+from vit_jax.sections import EvaluatorSection
+
+# Values of l2 to choose from, unless the settings give others.
+L2 = tuple(2.0**i for i in range(-10, 21, 2))
+
+
+class FewShot:
+  """`run(params)` gives '<n>shot' and '<n>shot_l2' for every number of shots."""
+
+  def __init__(self, section: EvaluatorSection, train: FrozenFeatures,
+               test: FrozenFeatures, num_classes: int):
+    self._section, self._train, self._test = section, train, test
+    self._num_classes = num_classes
+
+  def run(self, params) -> dict:
+    """Accuracies on the test split, means over the draws, and the l2 of each."""
+    train, test = self._train.of(params), self._test.of(params)
+    check_shots(train.labels, self._num_classes, self._section, self._train.input)
+    measured = {}
+    for shots in self._section.shots:
+      accuracy, l2 = self._accuracy(train, test, shots)
+      measured |= {f'{shots}shot': accuracy, f'{shots}shot_l2': l2}
+    skipped = train.skipped + test.skipped
+    return {**measured, 'skipped_records': skipped} if skipped else measured
+
+  def _accuracy(self, train, test, shots):
+    """(mean accuracy over the draws, the l2 that was chosen for all of them)."""
+    candidates = self._section.l2 or L2
+    held_out_hits = np.zeros(len(candidates), np.int64)
+    fitted = []
+    for seed in range(self._section.seeds):
+      drawn, rest = draw(train.labels, shots, seed)
+      standardise = standardiser(train.x[drawn])
+      ridge = Ridge(standardise(train.x[drawn]),
+                    targets(train.labels[drawn], self._num_classes))
+      fitted.append((standardise, ridge))
+      if len(candidates) > 1:
+        rest = rest[:self._section.held_out]
+        projected = ridge.project(standardise(train.x[rest]))
+        held_out_hits += [
+            _hits(ridge, projected, train.labels[rest], l2) for l2 in candidates]
+    # Of equals the strongest.
+    _, l2 = max(zip(held_out_hits, candidates, strict=True))
+    hits = sum(_hits(ridge, ridge.project(standardise(test.x)), test.labels, l2)
+               for standardise, ridge in fitted)
+    return float(hits / (len(test.labels) * len(fitted))), float(l2)
+
+
+def targets(labels: np.ndarray, num_classes: int) -> np.ndarray:
+  """(N, K) with 1 for the class of each example and -1 for the others."""
+  return np.where(labels[:, None] == np.arange(num_classes), 1.0, -1.0)
+
+
+def draw(labels: np.ndarray, shots: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """(examples drawn, all others in random order), indices into `labels` (N,).
+
+  `shots` of each class, as far as there are; fewer shots of the same seed are drawn
+  among them. Depends on the labels, shots and seed alone.
+  """
+  shuffled = order.permutation(len(labels), seed, 0)
+  # How many of its class come before each in the shuffled order.
+  by_class = np.argsort(labels[shuffled], kind='stable')
+  counts = np.bincount(labels)
+  first = np.repeat(np.cumsum(counts) - counts, counts)
+  rank = np.empty_like(shuffled)
+  rank[by_class] = np.arange(len(labels)) - first
+  return shuffled[rank < shots], shuffled[rank >= shots]
+
+
+def check_shots(labels, num_classes: int, section: EvaluatorSection, data_input):
+  """Raises UserError if a class has too few examples, or none are left over."""
+  counts = np.bincount(labels, minlength=num_classes)
+  most, where = max(section.shots), f'{data_input.name}[{data_input.split}]'
+  short = [f'{data_input.class_names[c]} ({counts[c]})'
+           for c in np.flatnonzero(counts < most)]
+  advice = (f'Lower shots of evaluator {section.name!r} in config.evaluators, or give '
+            'it a larger train_split.')
+  if short:
+    more = f' and {len(short) - 5} more' if len(short) > 5 else ''
+    raise UserError(
+        f'Evaluator {section.name!r} draws {most} images per class, but of these '
+        f'classes {where} has fewer: {", ".join(short[:5])}{more}. {advice}')
+  if len(labels) == most * num_classes and len(section.l2 or L2) > 1:
+    raise UserError(
+        f'Evaluator {section.name!r} draws all {len(labels)} images of {where} and has '
+        f'none left to choose l2 on. {advice} Or give a single l2.')
+
+
+def _hits(ridge, projected, labels, l2):
+  """Number of right predictions."""
+  return np.sum(ridge.predict(projected, l2).argmax(axis=1) == labels)
