@@ -1,11 +1,13 @@
 """Work directories: whose they are, and that nothing foreign is touched."""
 
 import dataclasses
+import json
 import os
 
+import jax
 import pytest
 
-from vit_jax import workdir
+from vit_jax import code_version, workdir
 from vit_jax.errors import UserError
 from vit_jax.sections import Config
 
@@ -21,6 +23,9 @@ def test_claim_records_settings_and_versions(tmp_path):
   path = workdir.claim(str(tmp_path / 'a' / 'b'), CONFIG, DATA)
   assert workdir.read_config(path) == CONFIG
   assert {'config.json', 'dataset.json', 'versions.json'} == set(_contents(path))
+  versions = json.loads((path / 'versions.json').read_text())
+  assert versions['jax'] == jax.__version__
+  assert versions['code'] == code_version.current()
 
 
 def test_claiming_again_with_other_logging_is_fine(tmp_path):

@@ -7,6 +7,7 @@ import os
 import pathlib
 import tempfile
 
+from vit_jax import code_version
 from vit_jax import config as config_lib
 from vit_jax.errors import UserError
 from vit_jax.sections import Config
@@ -138,4 +139,4 @@ def _versions():
       found[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
       found[package] = None
-  return found
+  return {**found, 'code': code_version.current()}

@@ -1,0 +1,96 @@
+"""What to run, said once; the engines differ only in how they start it."""
+
+import dataclasses
+import pathlib
+import re
+
+from vit_jax import code_version
+from vit_jax.errors import UserError
+
+# Of names that gcloud, Kubernetes and SLURM all take; they add suffixes of their own.
+_NAME = re.compile(r'[a-z]([a-z0-9-]{0,38}[a-z0-9])?')
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One `vit_jax train`, or one `vit_jax sweep` in several shards."""
+  name: str
+  config: str
+  workdir: str
+  # `--config.key=value` and the words after `--`, as they were given.
+  extra: tuple = ()
+  # 0: train. Otherwise sweep, its cells dealt out over so many workers.
+  shards: int = 0
+  # (name, value) pairs for every process.
+  environment: tuple = ()
+
+  def words(self, multihost: bool = False) -> list[str]:
+    """The command after `vit_jax`; a sweep still lacks its `--shard`."""
+    command = ['sweep' if self.shards else 'train',
+               f'--config={self.config}', f'--workdir={self.workdir}', *self.extra]
+    return command + ['--multihost'] * multihost
+
+
+def add_flags(parser):
+  parser.add_argument('--config', required=True, metavar='FILE[:ARG]',
+                      help='as of vit_jax train; --config.<key>=<value> is passed on')
+  parser.add_argument('--workdir', required=True, metavar='DIR',
+                      help='as of vit_jax train; all processes must see it')
+  parser.add_argument('--name', default='', metavar='NAME',
+                      help="of the job; default: from the workdir's last part")
+  parser.add_argument('--sweep', type=int, default=0, metavar='N',
+                      help='run `vit_jax sweep` in N shards instead of `train`')
+  parser.add_argument('--env', action='append', default=[], metavar='NAME=VALUE',
+                      help='for every process; is printed, so no place for secrets')
+  parser.add_argument('--run', action='store_true',
+                      help='do it; without, only print what would be done')
+  parser.add_argument('--dry-run', dest='run', action='store_false',
+                      help='the default')
+
+
+def from_flags(args, extra) -> Job:
+  """The job of parsed flags; `extra` are words for `vit_jax`.
+
+  Raises:
+    UserError: for what no engine could start.
+  """
+  path = args.config.partition(':')[0]
+  if not pathlib.Path(path).is_file():
+    raise UserError(f'--config={args.config}: there is no file {path}.')
+  if '://' in args.workdir:
+    raise UserError(
+        f'--workdir={args.workdir} is a URL; give a folder that all processes see at '
+        'the same path, such as a mounted bucket or network disk.')
+  if args.sweep < 0:
+    raise UserError(f'--sweep={args.sweep}: give the number of shards, at least 1.')
+  environment = tuple(_variable(text) for text in args.env)
+  version = code_version.of_clone(clone())
+  if version:
+    environment = ((code_version.VARIABLE, version), *environment)
+  return Job(_name(args), args.config, args.workdir, tuple(extra), args.sweep,
+             environment)
+
+
+def _variable(text):
+  name, equals, value = text.partition('=')
+  if not equals:
+    raise UserError(f'--env={text}: expected NAME=VALUE.')
+  return name, value
+
+
+def _name(args):
+  name = args.name
+  if not name:
+    last = pathlib.PurePath(args.workdir).name.lower()
+    name = re.sub(r'[^a-z0-9]+', '-', last).strip('-')[:40].strip('-')
+    name = name if name[:1].isalpha() else f'job-{name}'[:40].strip('-')
+  if not _NAME.fullmatch(name):
+    raise UserError(
+        f'--name={name}: expected at most 40 lower-case letters, digits and hyphens, '
+        'beginning with a letter.')
+  return name
+
+
+def clone() -> pathlib.Path:
+  """The folder that holds `launch`, `vit_jax` and `configs`."""
+  return pathlib.Path(__file__).resolve().parent.parent

@@ -1,0 +1,148 @@
+"""Kubernetes objects for a job, as nested dicts.
+
+JobSet: https://jobset.sigs.k8s.io/docs/reference/jobset.v1alpha2, TPUs on GKE:
+https://cloud.google.com/kubernetes-engine/docs/how-to/tpu-multislice. For a JobSet GKE
+sets the variables by which JAX finds the other processes, those of other slices
+included.
+"""
+
+import pathlib
+
+from launch import shell
+from launch.job import Job
+from vit_jax import code_version
+from vit_jax.errors import UserError
+from vit_jax.plan.slices import Slice
+from vit_jax.stopping import START_AGAIN
+
+_CONTAINER = 'vit-jax'
+# TPU runtime, multi-slice coordinator, JAX's coordinator.
+_PORTS = (8471, 8080, 8482)
+
+
+def jobset(job: Job, found: Slice, pod: dict, args) -> dict:
+  """A JobSet with one child Job for each slice, and in it one pod for each host."""
+  child = {
+      'parallelism': found.hosts, 'completions': found.hosts,
+      'completionMode': 'Indexed',
+      # One lost process ends all; the JobSet starts all again.
+      'backoffLimit': 0, 'podFailurePolicy': _pod_failure_policy('FailJob'),
+      'template': pod}
+  return {
+      'apiVersion': 'jobset.x-k8s.io/v1alpha2', 'kind': 'JobSet',
+      # All pods of a child Job on one slice, no two child Jobs on the same.
+      'metadata': _metadata(job, args, {
+          'alpha.jobset.sigs.k8s.io/exclusive-topology':
+              'cloud.google.com/gke-nodepool'}),
+      'spec': {
+          'network': {'enableDNSHostnames': True},
+          'failurePolicy': {
+              'maxRestarts': args.restarts,
+              'rules': [{
+                  'name': 'interrupted',
+                  'action': 'RestartJobSetAndIgnoreMaxRestarts',
+                  'onJobFailureReasons': ['PodFailurePolicy']}]},
+          'replicatedJobs': [{
+              'name': 'slice', 'replicas': args.slices, 'template': {'spec': child}}]}}
+
+
+def indexed_job(job: Job, pod: dict, args) -> dict:
+  """A Job whose pods are the shards of a sweep."""
+  return {
+      'apiVersion': 'batch/v1', 'kind': 'Job', 'metadata': _metadata(job, args),
+      'spec': {
+          'completionMode': 'Indexed', 'completions': job.shards,
+          'parallelism': min(args.at_once or job.shards, job.shards),
+          # A failing shard does not end the others.
+          'backoffLimitPerIndex': args.restarts, 'maxFailedIndexes': job.shards,
+          'podFailurePolicy': _pod_failure_policy('Ignore'),
+          'template': pod}}
+
+
+def _metadata(job, args, annotations=None):
+  metadata = {'name': job.name}
+  if args.namespace:
+    metadata['namespace'] = args.namespace
+  if args.queue:
+    metadata['labels'] = {'kueue.x-k8s.io/queue-name': args.queue}
+  if annotations:
+    metadata['annotations'] = annotations
+  return metadata
+
+
+def _pod_failure_policy(action):
+  """What happens to a pod that was preempted, or whose state is saved."""
+  return {'rules': [
+      {'action': action, 'onPodConditions': [
+          {'type': 'DisruptionTarget', 'status': 'True'}]},
+      {'action': action, 'onExitCodes': {
+          'containerName': _CONTAINER, 'operator': 'In', 'values': [START_AGAIN]}}]}
+
+
+def pod(job: Job, found: Slice, args, multihost: bool) -> dict:
+  """The pod of one host."""
+  volumes, mounts = _volumes(args)
+  container = {
+      'name': _CONTAINER, 'image': args.image, 'command': _command(job, multihost),
+      'env': [{'name': name, 'value': _literal(value)} for name, value in
+              _variables(job)],
+      'resources': {'requests': {'google.com/tpu': found.chips_per_host},
+                    'limits': {'google.com/tpu': found.chips_per_host}}}
+  selector = {'cloud.google.com/gke-tpu-accelerator': found.gke_accelerator,
+              'cloud.google.com/gke-tpu-topology': found.topology}
+  spec = {'restartPolicy': 'Never', 'nodeSelector': selector,
+          'terminationGracePeriodSeconds': args.grace, 'containers': [container]}
+  if multihost:
+    container['ports'] = [{'containerPort': port} for port in _PORTS]
+    spec |= {'hostNetwork': True, 'dnsPolicy': 'ClusterFirstWithHostNet'}
+  if args.spot:
+    selector['cloud.google.com/gke-spot'] = 'true'
+    spec['tolerations'] = [{'key': 'cloud.google.com/gke-spot', 'operator': 'Equal',
+                            'value': 'true', 'effect': 'NoSchedule'}]
+  if args.service_account:
+    spec['serviceAccountName'] = args.service_account
+  if volumes:
+    spec['volumes'], container['volumeMounts'] = volumes, mounts
+  if args.bucket:
+    return {'metadata': {'annotations': {'gke-gcsfuse/volumes': 'true'}}, 'spec': spec}
+  return {'spec': spec}
+
+
+def _variables(job):
+  # The image has its own version of the code, which this clone's need not be.
+  variables = [(name, value) for name, value in job.environment
+               if name != code_version.VARIABLE]
+  shell.assignments(variables)  # Checks the names.
+  return variables
+
+
+def _command(job, multihost):
+  words = [_literal(word) for word in ['vit_jax', *job.words(multihost)]]
+  if not job.shards:
+    return words
+  # The shell sees the words as its arguments, so nothing in them is read as shell.
+  script = f'exec "$@" --shard="$JOB_COMPLETION_INDEX/{job.shards}"'
+  return ['sh', '-c', script, 'sh', *words]
+
+
+def _literal(text):
+  # Kubernetes replaces $(NAME) in commands and variables; $$ stands for one $.
+  return text.replace('$', '$$')
+
+
+def _volumes(args):
+  volumes, mounts = [], []
+  for kind, values in (('volume', args.volume), ('bucket', args.bucket)):
+    for value in values:
+      source, _, path = value.partition(':')
+      if not source or not pathlib.PurePosixPath(path).is_absolute():
+        raise UserError(f'--{kind}={value}: expected {kind.upper()}:/PATH.')
+      name = f'{kind}-{len(volumes)}'
+      if kind == 'volume':
+        content = {'persistentVolumeClaim': {'claimName': source}}
+      else:
+        content = {'csi': {'driver': 'gcsfuse.csi.storage.gke.io',
+                           'volumeAttributes': {'bucketName': source}}}
+      volumes.append({'name': name, **content})
+      mounts.append({'name': name, 'mountPath': path})
+  return volumes, mounts

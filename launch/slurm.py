@@ -1,0 +1,160 @@
+"""SLURM: one batch script per job, an array of it for a sweep."""
+
+import dataclasses
+import pathlib
+import re
+import subprocess
+import sys
+
+from launch import job as job_lib
+from launch import local, shell
+from launch.job import Job
+from vit_jax.errors import UserError
+from vit_jax.stopping import START_AGAIN
+from vit_jax.workdir import write_text
+
+# What values of sbatch's options are made of; a directive is no shell line, so nothing
+# else is let in.
+_VALUE = re.compile(r'[A-Za-z0-9_.,:@+/=-]+')
+# Hidden, for the work directory of a new run must look empty.
+_FOLDER = '.launch'
+# `time` is the limit of one start; a longer run is requeued.
+_PASSED_ON = ('time', 'partition', 'account', 'qos', 'constraint', 'mem')
+
+
+def add_flags(parser):
+  parser.add_argument('--nodes', type=int, default=1, metavar='N')
+  parser.add_argument('--tasks-per-node', type=int, default=0, metavar='N',
+                      help='processes; default: one for each GPU, or 1')
+  parser.add_argument('--gpus-per-node', type=int, default=0, metavar='N')
+  parser.add_argument('--cpus-per-task', type=int, default=0, metavar='N')
+  parser.add_argument('--devices-per-process', type=int, default=0, metavar='M',
+                      help='simulated CPU devices, to try a job without GPUs')
+  for name in _PASSED_ON:
+    parser.add_argument(f'--{name}', default='', help=f'as of sbatch --{name}')
+  parser.add_argument('--notice', type=int, default=120, metavar='SECONDS',
+                      help='from the request to stop to the time limit')
+  parser.add_argument('--at-once', type=int, default=0, metavar='N',
+                      help='shards of a sweep that may run at the same time')
+  parser.add_argument('--restarts', type=int, default=100, metavar='K',
+                      help=f'how often status {START_AGAIN} requeues the job')
+  parser.add_argument('--python', default=sys.executable, metavar='FILE',
+                      help='as it is called on the nodes')
+
+
+def directives(job: Job, args) -> list[str]:
+  """Values of the script's #SBATCH lines.
+
+  Raises:
+    UserError: for values that sbatch would misread.
+  """
+  tasks = _tasks_per_node(args)
+  if job.shards and args.nodes * tasks > 1:
+    raise UserError(
+        f'--sweep={job.shards} with --nodes={args.nodes} and {tasks} task(s) on each: '
+        'a shard of a sweep is one process.')
+  values = {'job-name': job.name, 'nodes': args.nodes, 'ntasks-per-node': tasks}
+  for name in ('gpus-per-node', 'cpus-per-task', *_PASSED_ON):
+    value = getattr(args, name.replace('-', '_'))
+    if value and not _VALUE.fullmatch(str(value)):
+      raise UserError(f'--{name}={value}: expected letters, digits and _.,:@+/=-')
+    if value:
+      values[name] = value
+  if job.shards:
+    at_once = f'%{args.at_once}' if args.at_once else ''
+    values['array'] = f'0-{job.shards - 1}{at_once}'
+  lines = [f'--{name}={value}' for name, value in values.items()]
+  # To the job's steps, not to this script: it decides what comes next.
+  return [*lines, f'--signal=TERM@{args.notice}', '--requeue', '--open-mode=append',
+          f'--output={_output(job)}']
+
+
+def _tasks_per_node(args):
+  tasks = args.tasks_per_node or args.gpus_per_node or 1
+  if min(args.nodes, tasks) < 1 or args.notice < 1 or min(
+      args.gpus_per_node, args.cpus_per_task, args.devices_per_process,
+      args.at_once, args.restarts) < 0:
+    raise UserError(
+        f'--nodes={args.nodes} --tasks-per-node={args.tasks_per_node} '
+        f'--gpus-per-node={args.gpus_per_node} --cpus-per-task={args.cpus_per_task} '
+        f'--notice={args.notice}: expected positive numbers.')
+  return tasks
+
+
+def folder(job: Job) -> pathlib.Path:
+  """Where the script and its output are kept."""
+  return pathlib.Path(job.workdir).absolute() / _FOLDER
+
+
+def _output(job):
+  path = folder(job) / f'{job.name}-{"%A_%a" if job.shards else "%j"}.out'
+  if re.search(r'[\n\r\\]', str(path)):
+    raise UserError(f'--workdir={job.workdir!r} has a line break or a backslash, which '
+                    'sbatch cannot take as part of a file name.')
+  # sbatch replaces % by parts of the job's number, and takes quotes away.
+  parent = str(path.parent).replace('%', '%%').replace('"', r'\"')
+  return f'"{parent}/{path.name}"'
+
+
+def script(job: Job, args) -> str:
+  """The batch script."""
+  environment = job.environment
+  if args.devices_per_process:
+    environment += local.simulated(args.devices_per_process)
+  multihost = args.nodes * _tasks_per_node(args) > 1
+  # Relative paths are those of the machine that submits.
+  words = ['srun', '--kill-on-bad-exit=0', '--wait=60', args.python, '-m', 'vit_jax',
+           *_absolute(job).words(multihost)]
+  command = shell.join(words)
+  if job.shards:
+    command += f' --shard="$SLURM_ARRAY_TASK_ID"/{job.shards}'
+  number = '"$SLURM_JOB_ID"'
+  if job.shards:
+    # The last task's own number is that of the whole array, too.
+    number = '"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"'
+  return '\n'.join([
+      '#!/bin/bash',
+      *(f'#SBATCH {line}' for line in directives(job, args)),
+      '',
+      f'cd {shell.quote(job_lib.clone())} || exit 1',
+      *filter(None, [shell.exports(environment)]),
+      'status=0',
+      f'{command} || status=$?',
+      f'# {START_AGAIN}: the state is saved, the same command goes on.',
+      f'if [ "$status" -eq {START_AGAIN} ]; then',
+      f'  if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {args.restarts} ]; then',
+      f'    scontrol requeue {number}',
+      '  else',
+      f'    echo "launch: not requeued: {args.restarts} restarts are used up" >&2',
+      '  fi',
+      'fi',
+      'exit "$status"',
+      ''])
+
+
+def _absolute(job):
+  path, colon, argument = job.config.partition(':')
+  return dataclasses.replace(
+      job, config=f'{pathlib.Path(path).absolute()}{colon}{argument}',
+      workdir=str(pathlib.Path(job.workdir).absolute()))
+
+
+def show(job: Job, args) -> str:
+  return script(job, args) + f'\n# would be given to: sbatch {_script_path(job)}'
+
+
+def _script_path(job):
+  return shell.quote(folder(job) / f'{job.name}.sh')
+
+
+def run(job: Job, args) -> int:
+  """Writes the script beside its output and submits it."""
+  text = script(job, args)
+  shell.need('sbatch', 'run this on a login node of the cluster')
+  path = folder(job) / f'{job.name}.sh'
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+  except OSError as e:
+    raise UserError(f'Cannot write {path}: {e.strerror}.') from e
+  return subprocess.run(['sbatch', str(path)], check=False).returncode

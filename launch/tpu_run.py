@@ -1,0 +1,148 @@
+"""One job on one queued resource, brought step by step to its end.
+
+All that is known is asked from gcloud, nothing is kept here: the same command after an
+interruption goes on where things stand.
+"""
+
+import subprocess
+
+from launch import tpu_worker
+from launch.queued_resource import QueuedResource
+from vit_jax.errors import UserError
+from vit_jax.stopping import START_AGAIN
+
+# Failed calls of one kind in a row: a slice that reboots is out of reach for a while.
+_PATIENCE = 10
+
+
+class Run:
+  """Turns of: look how it stands, do the next thing.
+
+  Args:
+    resource: the slices.
+    archive: file of the code on this machine.
+    scripts: for all workers, to install and to start.
+    restarts: how often the job may be started again.
+  """
+
+  def __init__(self, resource: QueuedResource, archive: str, scripts, restarts: int):
+    self.resource = resource
+    self._archive = archive
+    self._install, self._start = scripts
+    self._restarts_left = restarts
+    self._last = ''
+    # Failed calls in a row: of `describe`, and of the question how the job is.
+    self._failures = {'resource': 0, 'job': 0}
+    self._was_active = False
+
+  def commands(self) -> list[list[str]]:
+    """In the order of an undisturbed run."""
+    resource = self.resource
+    return [resource.create(), resource.describe(), *self._start_commands(),
+            self._status_command()]
+
+  def _start_commands(self):
+    resource = self.resource
+    return [resource.scp(self._archive, tpu_worker.archive_name(resource.name)),
+            resource.ssh(self._install), resource.ssh(self._start)]
+
+  def _status_command(self):
+    return self.resource.ssh(
+        tpu_worker.status(self.resource.name), everywhere=False)
+
+  def turn(self) -> int | None:
+    """One step; the job's exit status once it has ended for good.
+
+    Raises:
+      UserError: where going on makes no sense.
+    """
+    state = self._state()
+    if state == 'ABSENT':
+      self._say('creating it')
+      self._call(self.resource.create())
+    elif state == 'SUSPENDED' or (state == 'FAILED' and self._was_active):
+      self._say('it was preempted; deleting it, to create it again')
+      self._use_restart()
+      self.delete()
+    elif state == 'FAILED':
+      raise UserError(
+          f'{self.resource.name} could not be provisioned. Why: '
+          f'{" ".join(self.resource.describe()[:-1])}. Delete it with '
+          '--action=delete --run, and try another zone or kind of slice.')
+    elif state == 'ACTIVE':
+      self._was_active = True
+      return self._turn_of_job()
+    elif state != self._last:
+      self._say(f'is {state}')
+    self._last = state
+    return None
+
+  def _turn_of_job(self):
+    status = self._job_status()
+    if status == 'absent':
+      self._say('is ACTIVE; copying the code, installing and starting')
+      self.start()
+    elif status in ('gone', str(START_AGAIN)):
+      self._say('the job was interrupted; starting it again')
+      self._use_restart()
+      self._call(self.resource.ssh(self._start))
+    elif status.isdigit():
+      self._say(f'the job ended with status {status}')
+      if status != '0':
+        self._call(self.resource.ssh(tpu_worker.logs(self.resource.name, 30), False))
+        self._say('after mending it: the same command with --action=start')
+      return int(status)
+    elif status != self._last:
+      self._say(f'the job is {status}')
+    self._last = status
+    return None
+
+  def start(self):
+    """Copies the code, installs it and starts the job."""
+    for words in self._start_commands():
+      self._call(words)
+
+  def delete(self):
+    self._call(self.resource.delete())
+
+  def _state(self):
+    done = subprocess.run(self.resource.describe(), capture_output=True, text=True)
+    if done.returncode and 'NOT_FOUND' in done.stderr:
+      self._failures['resource'] = 0
+      return 'ABSENT'
+    return self._answer('resource', done, done.stdout.strip())
+
+  def _job_status(self):
+    done = subprocess.run(self._status_command(), capture_output=True, text=True)
+    answers = [line.removeprefix(tpu_worker.MARK).strip()
+               for line in done.stdout.splitlines()
+               if line.startswith(tpu_worker.MARK)]
+    return self._answer('job', done, answers[-1] if answers else '')
+
+  def _answer(self, about, done, answer):
+    """`answer`, or 'unreachable' while there is patience."""
+    if answer and not done.returncode:
+      self._failures[about] = 0
+      return answer
+    self._failures[about] += 1
+    if self._failures[about] >= _PATIENCE:
+      raise UserError(f'{" ".join(done.args[:5])} failed {_PATIENCE} times in a row:\n'
+                      f'{done.stderr.strip()}')
+    return 'unreachable'
+
+  def _use_restart(self):
+    if not self._restarts_left:
+      raise UserError(f'{self.resource.name}: all --restarts are used up. The slices '
+                      'are left as they are; the same command goes on.')
+    self._restarts_left -= 1
+
+  def _call(self, words):
+    try:
+      subprocess.run(words, check=True)
+    except subprocess.CalledProcessError as e:
+      raise UserError(f'{" ".join(words[:5])} {self.resource.name} ended with status '
+                      f'{e.returncode}; its message is above. The same command goes '
+                      'on where things stand.') from e
+
+  def _say(self, text):
+    print(f'{self.resource.name}: {text}', flush=True)

@@ -1,0 +1,6 @@
+"""`launch` is not installed: it is found in the clone."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
