@@ -49,7 +49,7 @@ def test_config_prints_every_setting(tmp_path, capsys):
   values = json.loads(capsys.readouterr().out)
   assert values['total_steps'] == 5
   assert values['optimizer']['b2'] == 0.95
-  assert values['mesh'] == {'data': -1, 'fsdp': 1}
+  assert values['mesh'] == {'data': -1, 'fsdp': 0}
 
 
 @pytest.mark.parametrize('override', [
