@@ -1,4 +1,4 @@
-"""The command line: `vit_jax train | eval | predict | convert | config`.
+"""The command line: `vit_jax train | eval | predict | convert | sweep | plan | config`.
 
 Nothing heavy is imported before a command runs, so help answers at once.
 """
@@ -25,20 +25,41 @@ def _train(parser):
   parser.add_argument('--config', required=True, metavar='FILE[:ARG]')
   parser.add_argument('--workdir', required=True, metavar='DIR',
                       help='checkpoints, metrics and settings; resumes if there')
+  _debug(parser)
+  _processes(parser)
+
+
+def _debug(parser):
+  parser.add_argument('--debug', action='store_true',
+                      help='the same recipe with a tiny model, images and a few steps: '
+                      'takes seconds on a CPU')
+
+
+def _processes(parser):
   parser.add_argument('--coordinator_address', default='', metavar='HOST:PORT',
                       help='of process 0, for a run of several processes')
   parser.add_argument('--num_processes', type=int, default=0)
   parser.add_argument('--process_id', type=int, default=-1)
   parser.add_argument('--multihost', action='store_true',
                       help='find the other processes through the cluster')
+  parser.add_argument('--start_timeout', type=float, default=300.0, metavar='SECONDS',
+                      help='after which processes that have not come are named')
 
 
 def _eval(parser):
   parser.add_argument('--workdir', required=True, metavar='DIR')
   parser.add_argument('--split', default='', metavar='SPLIT',
-                      help="TFDS slicing syntax; default: the config's test split")
+                      help="TFDS slicing syntax; default: the config's test split, and "
+                      "then all of the config's evaluators")
   parser.add_argument('--step', type=int, default=0,
                       help='checkpoint; default: the best kept one, else the newest')
+  parser.add_argument('--evaluators', default='', metavar='NAME,...',
+                      help='only these of config.evaluators')
+  parser.add_argument('--kind', default='', metavar='KIND',
+                      help='an evaluator that the config lacks: classify, fewshot, '
+                      'probe or knn; its settings are --config.evaluators[0].<key>')
+  parser.add_argument('--data', default='', metavar='NAME',
+                      help="data set of --kind; default: the run's own")
   parser.add_argument('--json', action='store_true', help='print one JSON object')
 
 
@@ -92,8 +113,60 @@ def _convert(parser):
                       help='blocks stacked (big_vision, orbax) or not')
 
 
+def _sweep(parser):
+  parser.add_argument('--config', default='', metavar='FILE[:ARG]',
+                      help='with get_sweep(), or to be swept by --grid')
+  parser.add_argument('--workdir', required=True, metavar='DIR',
+                      help='all runs, results and the report; goes on if there')
+  parser.add_argument('--tasks', default='', metavar='NAME,...',
+                      help='only these tasks or groups; default: all')
+  parser.add_argument('--grid', action='append', default=[], metavar='KEY=VALUE,...',
+                      help='values of a setting; may be repeated')
+  parser.add_argument('--seeds', type=_count, default=0, metavar='N',
+                      help='runs that the reported median is of')
+  parser.add_argument('--shard', default='', metavar='I/N',
+                      help='this is worker I (from 0) of N on a shared --workdir')
+  parser.add_argument('--keep_checkpoints', default='final', metavar='WHICH',
+                      help='final (default: of the reported runs), all or none')
+  _debug(parser)
+  parser.add_argument('--plan', action='store_true',
+                      help='print the runs, their steps and time; start nothing')
+  parser.add_argument('--report', action='store_true',
+                      help='write the report with what is finished; start nothing')
+  _processes(parser)
+
+
+def _plan(parser):
+  parser.add_argument('--config', default='', metavar='FILE[:ARG]')
+  parser.add_argument('--topology', default='', metavar='SLICE',
+                      help='v5e:16x16, or a type such as v4-32, v5litepod-256, v5p-128 '
+                      'or v6e-64')
+  parser.add_argument('--slices', type=int, default=1, metavar='N',
+                      help='slices of that kind, joined by the data centre network')
+  parser.add_argument('--analytic', action='store_true',
+                      help='from shapes alone: compile nothing')
+  parser.add_argument('--tune', action='store_true',
+                      help='compile the alternatives and rank them')
+  parser.add_argument('--tune_limit', type=_count, default=12, metavar='N',
+                      help='programs that --tune compiles at most')
+  parser.add_argument('--output', default='', metavar='FILE',
+                      help='of --tune, for train --config.tuned=FILE; an interrupted '
+                      'search goes on from the file beside it')
+  _debug(parser)
+  parser.add_argument('--num_classes', type=int, default=0, metavar='N',
+                      help='where the data are not here')
+  parser.add_argument('--num_examples', type=int, default=0, metavar='N',
+                      help='of the training split, where the data are not here')
+  parser.add_argument('--save_hlo', default='', metavar='FILE',
+                      help="write the compiled program's text")
+  parser.add_argument('--json', action='store_true', help='print one JSON object')
+  parser.add_argument('--table', action='store_true',
+                      help="the ViT paper's pre-training compute from our FLOP count")
+
+
 def _config(parser):
   parser.add_argument('--config', required=True, metavar='FILE[:ARG]')
+  _debug(parser)
   parser.add_argument('--json', action='store_true', help='print JSON')
 
 
@@ -102,12 +175,19 @@ COMMANDS = {
     'train': ('train or fine-tune, resuming where the work directory stands',
               _train, 'vit_jax train --config=configs/digits.py --workdir=/tmp/digits'
               ' --config.batch_size=64'),
-    'eval': ('evaluate a trained run on a split', _eval,
-             "vit_jax eval --workdir=/tmp/digits --split='test[:50%]'"),
+    'eval': ('evaluate a trained run, its head or its features', _eval,
+             "vit_jax eval --workdir=/tmp/digits --split='test[:50%]', or "
+             'vit_jax eval --workdir=/tmp/digits --kind=fewshot --data=cifar100'),
     'predict': ('classify image files with a trained run', _predict,
                 'vit_jax predict --workdir=/tmp/digits image.png --json'),
     'convert': ('convert a checkpoint between code bases, and prove it', _convert,
                 'vit_jax convert ViT-B_16.npz vit_b16 --to=hf'),
+    'sweep': ('run tasks x settings x seeds, select, and report', _sweep,
+              'vit_jax sweep --config=configs/digits_sweep.py --workdir=/tmp/sweep'
+              ' --grid optimizer.learning_rate=0.001,0.01'),
+    'plan': ('what a run needs on a TPU slice, from the real compiler, without a TPU; '
+             'exit status 0: it fits, 1: it does not, 2: bad input', _plan,
+             'vit_jax plan --config=configs/imagenet.py --topology=v5e:4x4 --tune'),
     'config': ('print the complete settings of a run, start nothing', _config,
                'vit_jax config --config=configs/digits.py --config.seed=1'),
 }
@@ -154,7 +234,7 @@ def main(argv=None) -> int:
     parser.error(_unknown(unknown[0], args.command))
   from vit_jax import commands
   try:
-    getattr(commands, f'run_{args.command}')(args, overrides)
+    status = getattr(commands, f'run_{args.command}')(args, overrides)
   except UserError as e:
     print(f'vit_jax {args.command}: error: {e}', file=sys.stderr)
     return 1
@@ -163,7 +243,7 @@ def main(argv=None) -> int:
     return 128 + signal.SIGINT
   except Stopped as e:
     return e.exit_status
-  return 0
+  return status or 0
 
 
 def _unknown(word, command):

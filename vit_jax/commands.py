@@ -12,29 +12,66 @@ from absl import logging as absl_logging
 from vit_jax import config as config_lib
 from vit_jax import workdir as workdir_lib
 from vit_jax.errors import UserError
+from vit_jax.evaluators import settings as evaluator_settings
 
 
 def run_train(args, overrides):
-  config = config_lib.load(args.config, overrides)
+  config = load_config(args, overrides)
   _quiet_logs()
   from vit_jax import compilation_cache
   from vit_jax.parallel import hosts
   compilation_cache.enable()
-  hosts.initialize(hosts.ProcessGroup(
-      args.coordinator_address, args.num_processes, args.process_id, args.multihost))
-  from vit_jax.training import train as run
-  run(config, args.workdir)
+  with hosts.session(_process_group(args)):
+    from vit_jax.training import train as run
+    run(config, args.workdir)
+
+
+def load_config(args, overrides):
+  """The settings that --config, its overrides and --debug say, in this order."""
+  config = config_lib.load(args.config, overrides)
+  if args.debug:
+    from vit_jax.debug import debug_form
+    config = debug_form(config)
+  return config
+
+
+def _process_group(args):
+  from vit_jax.parallel import hosts
+  return hosts.ProcessGroup(
+      args.coordinator_address, args.num_processes, args.process_id, args.multihost,
+      args.start_timeout)
 
 
 def run_eval(args, overrides):
-  run = _trained_run(args, overrides)
-  split = args.split or run.config.data.test_split or run.config.data.val_split
-  measured = run.evaluate(split)
+  chosen = [name for name in args.evaluators.split(',') if name]
+  if chosen and args.kind:
+    raise UserError('Give --evaluators for those of the config, or --kind for one '
+                    'that it lacks.')
+  if args.data and not args.kind:
+    raise UserError(f'--data={args.data} needs a --kind: what to do with the data, '
+                    f'{", ".join(evaluator_settings.KINDS)}.')
+  config = workdir_lib.read_config(args.workdir)
+  if args.kind:
+    config, name = evaluator_settings.with_one_more(config, args.kind, args.data)
+    chosen = [name]
+  run = _trained_run(args, overrides, config=config)
+  data = run.config.data
+  split = args.split or ('' if chosen else data.test_split or data.val_split)
+  measured, told = {}, {'step': run.step}
+  if split:
+    told['split'] = split
+    measured |= run.evaluate(split)
+  if chosen or not args.split:
+    measured |= run.run_evaluators(chosen)
+  if not measured:
+    raise UserError(f'{args.workdir} has neither a test split, nor a validation split, '
+                    'nor evaluators; give a --split or a --kind.')
   if args.json:
-    print(json.dumps({'step': run.step, 'split': split, **measured}))
+    print(json.dumps({**told, **measured}))
   else:
+    where = f'  {data.name}[{split}]' if split else ''
     values = '  '.join(f'{name} {value:.4f}' for name, value in measured.items())
-    print(f'step {run.step}  {run.config.data.name}[{split}]  {values}')
+    print(f'step {run.step}{where}  {values}')
 
 
 def run_predict(args, overrides):
@@ -91,8 +128,37 @@ def _exit_on_sigterm():
     signal.signal(signal.SIGTERM, before)
 
 
+def run_sweep(args, overrides):
+  if args.plan and args.report:
+    raise UserError('Give either --plan or --report.')
+  _quiet_logs()
+  from vit_jax.sweep import command
+  if args.report and not args.config:
+    command.report(args.workdir)
+    return
+  settings = command.Settings(
+      args.config, tuple(overrides), args.tasks, tuple(args.grid), args.seeds,
+      args.shard, args.keep_checkpoints, args.debug)
+  if args.plan or args.report:
+    (command.plan if args.plan else command.report)(args.workdir, settings)
+    return
+  from vit_jax import compilation_cache
+  from vit_jax.parallel import hosts
+  compilation_cache.enable()
+  with hosts.session(_process_group(args)):
+    command.run(args.workdir, settings)
+
+
+def run_plan(args, overrides) -> int:
+  from vit_jax.plan import compile as compile_lib
+  compile_lib.prepare_environment()
+  _quiet_logs()
+  from vit_jax.plan import command
+  return command.run(args, overrides)
+
+
 def run_config(args, overrides):
-  resolved = config_lib.load(args.config, overrides)
+  resolved = load_config(args, overrides)
   from vit_jax import job
   job.check(resolved)
   # Through JSON: tuples become lists, which YAML shows as what they are.
@@ -103,9 +169,9 @@ def run_config(args, overrides):
     print(ml_collections.ConfigDict(json.loads(text)), end='')
 
 
-def _trained_run(args, overrides, one_device=False):
+def _trained_run(args, overrides, one_device=False, config=None):
   config = config_lib.check(config_lib.apply_overrides(
-      workdir_lib.read_config(args.workdir), overrides))
+      config or workdir_lib.read_config(args.workdir), overrides))
   _quiet_logs()
   import jax
 

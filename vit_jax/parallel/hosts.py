@@ -1,10 +1,23 @@
 """Starting the processes of a run, and what only one of them does."""
 
+import atexit
+import contextlib
 import dataclasses
+import json
+import os
+import signal
+import sys
 
 import jax
+import numpy as np
 
 from vit_jax.errors import UserError
+from vit_jax.parallel import clusters, roll_call
+from vit_jax.parallel.watch import SILENCE, Watch
+
+# JAX's own health check aborts every process and names nobody that is of use; ours
+# comes first.
+_JAX_HEARTBEAT = int(SILENCE) + 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,27 +26,90 @@ class ProcessGroup:
   coordinator_address: str = ''
   num_processes: int = 0
   process_id: int = -1
-  # Let JAX find the others through the cluster's own environment.
+  # Let the cluster say what is not given.
   auto: bool = False
+  # Seconds after which the processes that haven't come are named.
+  start_timeout: float = 300.0
 
 
-def initialize(group: ProcessGroup):
-  """Connects this process to the others, before JAX touches a device."""
-  explicit = bool(group.coordinator_address)
-  if not explicit and (group.num_processes > 0 or group.process_id >= 0):
+@contextlib.contextmanager
+def session(group: ProcessGroup):
+  """Runs its body as one process of a run, and ends all when one is lost.
+
+  Raises:
+    UserError: if the others don't come, or the flags don't fit.
+  """
+  watch = initialize(group)
+  try:
+    yield
+  except BaseException as error:
+    from vit_jax.stopping import Stopped
+    if watch and isinstance(error, Stopped):
+      watch.leave()
+    elif watch:
+      interrupted = isinstance(error, KeyboardInterrupt)
+      status = 128 + signal.SIGINT if interrupted else 1
+      # Runs before JAX's own, which waits for processes that are ending.
+      atexit.register(_exit_now, status)
+      watch.leave(error, status)
+    raise
+  else:
+    if watch:
+      watch.leave()
+
+
+def initialize(group: ProcessGroup) -> Watch | None:
+  """Connects this process to the others, before JAX touches a device.
+
+  Returns:
+    What watches over the others until its `leave` is called; None if there are none.
+  """
+  if group.start_timeout <= 0:
+    raise UserError(
+        f'--start_timeout={group.start_timeout:g}; expected seconds, above 0.')
+  place = _place(group)
+  if place is None:
+    return None
+  members, lines = roll_call.hold(
+      place.address, place.num_processes, place.process_id, group.start_timeout)
+  jax.distributed.initialize(
+      place.address, place.num_processes, place.process_id,
+      local_device_ids=place.local_device_ids,
+      # JAX would give a process one GPU even if it has its host for itself.
+      cluster_detection_method='deactivate',
+      # Everybody is there: what is left is JAX's own greeting.
+      initialization_timeout=max(60, int(group.start_timeout)),
+      heartbeat_timeout_seconds=_JAX_HEARTBEAT)
+  watch = Watch(members, place.process_id, lines)
+  watch.start()
+  return watch
+
+
+def _place(group):
+  numbered = group.num_processes > 0 or group.process_id >= 0
+  if group.coordinator_address:
+    roll_call.split_address(group.coordinator_address)
+    if group.auto and not numbered:
+      return clusters.from_launcher(group.coordinator_address)
+    return clusters.explicit(
+        group.coordinator_address, group.num_processes, group.process_id)
+  if numbered:
     raise UserError(
         '--num_processes and --process_id were given without '
         '--coordinator_address=HOST:PORT; give all three.')
-  if explicit:
-    if group.num_processes < 1 or not 0 <= group.process_id < group.num_processes:
-      raise UserError(
-          f'--process_id {group.process_id} of --num_processes '
-          f'{group.num_processes}: with --coordinator_address give both, ids '
-          'from 0.')
-    jax.distributed.initialize(
-        group.coordinator_address, group.num_processes, group.process_id)
-  elif group.auto:
-    jax.distributed.initialize()
+  if not group.auto:
+    return None
+  place = clusters.detected(group.start_timeout)
+  if place is None:
+    # Without our roll call a process that doesn't come stays nameless.
+    jax.distributed.initialize(initialization_timeout=int(group.start_timeout))
+  return place
+
+
+def _exit_now(status):
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
 
 
 def is_main() -> bool:
@@ -46,3 +122,24 @@ def barrier(name: str):
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
     multihost_utils.sync_global_devices(name)
+
+
+def anywhere(flag: bool) -> bool:
+  """Whether `flag` is True on any process; all of them must ask."""
+  if jax.process_count() == 1:
+    return flag
+  from jax.experimental import multihost_utils
+  return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
+
+
+def broadcast(value):
+  """The first process's `value`, anything that JSON can hold; all of them must ask."""
+  if jax.process_count() == 1:
+    return value
+  from jax.experimental import multihost_utils
+  text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  # Arrays must have the same shape everywhere, so the length goes first.
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+  buffer = np.resize(text, size)
+  return json.loads(np.asarray(
+      multihost_utils.broadcast_one_to_all(buffer), np.uint8).tobytes())

@@ -1,0 +1,137 @@
+"""The runs that a sweep consists of, each a plain call of `training.train`."""
+
+import dataclasses
+import hashlib
+import json
+import re
+
+from vit_jax import config as config_lib
+from vit_jax import job
+from vit_jax.debug import debug_form
+from vit_jax.errors import UserError
+from vit_jax.sections import Config
+from vit_jax.sweep.definition import IDENTITY, Definition, Task
+
+# Scored on `select` / the winner, retrained / the only stage of a task without one.
+SEARCH, FINAL, ONLY = 'search', 'final', 'run'
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One run; `id` names its folder and stays the same as long as its content does."""
+  id: str
+  task: str
+  stage: str
+  settings: dict
+  seed: int
+  config: Config
+
+  @property
+  def title(self) -> str:
+    return ' '.join(filter(None, (
+        self.task, self.stage, shown(self.settings), f'seed={self.seed}')))
+
+
+def make(definition: Definition, task: Task, stage: str, settings: dict,
+         seed: int) -> Cell:
+  """The cell of a task at a point {dotted key: value} of the grid.
+
+  Raises:
+    UserError: for settings that no run can have, naming the cell.
+  """
+  key = task.name, stage, repr(settings), seed
+  if key not in definition.made:
+    definition.made[key] = _make(definition, task, stage, settings, seed)
+  return definition.made[key]
+
+
+def _make(definition, task, stage, settings, seed):
+  values = dict(task.search)
+  if stage == FINAL:
+    values.update(task.final)
+  values |= {**settings, 'seed': seed}
+  try:
+    config = config_lib.check(config_lib.with_values(definition.base, values))
+    if definition.debug:
+      config = debug_form(config)
+  except UserError as e:
+    raise UserError(f'Task {task.name}, {stage}, {shown(settings)}: {e}') from e
+  slug = '_'.join(_slug(f'{key.rsplit(".", 1)[-1]}-{value}')
+                  for key, value in settings.items())
+  name = '_'.join(filter(None, (
+      task.name, stage, slug[:80], f'seed-{seed}', _digest(config))))
+  return Cell(name, task.name, stage, settings, seed, config)
+
+
+def first_stage(definition: Definition, task: Task) -> list[Cell]:
+  """The cells that need no other's result.
+
+  None where there is nothing to select: a task of two stages at a single point.
+  """
+  points, seeds = definition.points(), _seeds(definition)
+  if task.final is None:
+    return [make(definition, task, ONLY, p, s) for p in points for s in seeds]
+  if len(points) == 1:
+    return []
+  return [make(definition, task, SEARCH, p, seeds[0]) for p in points]
+
+
+def final_stage(definition: Definition, task: Task, winner: dict) -> list[Cell]:
+  """The cells whose median is reported, given the selected point of the grid."""
+  stage = ONLY if task.final is None else FINAL
+  return [make(definition, task, stage, winner, s) for s in _seeds(definition)]
+
+
+def check(definition: Definition):
+  """Raises UserError if any cell could not run or would not measure what is needed."""
+  for task in definition.asked_tasks():
+    search = first_stage(definition, task)
+    for point in definition.points():
+      for cell in final_stage(definition, task, point):
+        _check(cell, definition.report)
+    for cell in search:
+      if cell.stage == SEARCH:
+        _check(cell, definition.select)
+
+
+def measures(config: Config, metric: str) -> bool:
+  """Whether a run evaluates what the metric is named after."""
+  where = metric.partition('/')[0]
+  if where in ('val', 'test'):
+    return bool(config_lib.get(config, f'data.{where}_split'))
+  return any(section.name == where for section in config.evaluators)
+
+
+def shown(settings: dict) -> str:
+  """'learning_rate=0.01 total_steps=500' of a point of the grid."""
+  return ' '.join(f'{key.rsplit(".", 1)[-1]}={value}'
+                  for key, value in settings.items())
+
+
+def _check(cell, metric):
+  if not measures(cell.config, metric):
+    raise UserError(
+        f'The sweep needs {metric} of {cell.title}, but this run does not measure it: '
+        'config.data.val_split or test_split is empty there, or no evaluator has that '
+        "name. Set it, or change 'select' and 'report' of get_sweep().")
+  try:
+    job.check(cell.config)
+  except UserError as e:
+    raise UserError(f'{cell.title}: {e}') from e
+
+
+def _seeds(definition):
+  return [definition.base.seed + k for k in range(definition.seeds)]
+
+
+def _slug(text):
+  return re.sub(r'[^A-Za-z0-9.+-]+', '_', text).strip('_')
+
+
+def _digest(config):
+  # Of what differs from the defaults, so that a setting which a later version adds
+  # changes no name.
+  different = {key: value for key, _, value in
+               config_lib.differences(Config(), config, IDENTITY)}
+  text = json.dumps(different, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:8]
