@@ -1,0 +1,143 @@
+"""Memory and arithmetic of a step on a slice, from shapes alone: no device, no libtpu.
+
+Parameters, optimizer state and batch are exact. Activations are what reverse-mode
+differentiation keeps, which is an estimate: the compiler fuses and recomputes.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from vit_jax import job as job_lib
+from vit_jax.models import flops, vit
+from vit_jax.parallel import mesh as mesh_lib
+from vit_jax.parallel import rules
+from vit_jax.plan.slices import Slice
+from vit_jax.sections import Config
+
+# What a compiled program cannot use of a device's memory; the TPU compiler says
+# 15.75 GiB of a v5e's 16.
+RESERVED = 2**28
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """Stands for a device that is not here, as far as shardings ask."""
+  id: int
+  device_kind: str
+  slice_index: int
+  platform: str = 'tpu'
+  process_index: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+  """Bytes on one device."""
+  params: int
+  opt_state: int
+  ema: int
+  # Estimates; of the step while it runs.
+  gradients: int
+  activations: int
+  batch: int
+
+  @property
+  def state(self) -> int:
+    return self.params + self.opt_state + self.ema
+
+  @property
+  def total(self) -> int:
+    return self.state + self.gradients + self.activations + self.batch
+
+
+def abstract_mesh(config: Config, slice_: Slice, slices: int = 1) -> Mesh:
+  """The mesh of a run on that many slices, of devices that are only named."""
+  count = slice_.devices * slices
+  kind = slice_.generation.device_kind
+  devices = [Device(i, kind, i // slice_.devices) for i in range(count)]
+  shape = mesh_lib.shape(config.mesh, count)
+  return Mesh(np.array(devices, object).reshape(shape), mesh_lib.AXES)
+
+
+def bytes_on_device(tree) -> int:
+  """Of an abstract tree whose leaves carry their shardings."""
+  return rules.bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))
+
+
+def estimate(job: job_lib.Job, stored_shape) -> Memory:
+  """Memory of the train step of a job on an abstract mesh.
+
+  Args:
+    job: the job.
+    stored_shape: (h, w, 3) of the uint8 images that arrive.
+  """
+  config, state = job.config, job.abstract_state
+  images = config.batch_size // job.mesh.size
+  at_once = max(1, images // config.accum_steps)
+  params = bytes_on_device(state.params)
+  # Images arrive as bytes and are float32 while they are augmented.
+  pixels = math.prod(stored_shape) + 4 * 3 * math.prod(config.data.image_size)
+  return Memory(
+      params, bytes_on_device(state.opt_state),
+      0 if state.ema is None else bytes_on_device(state.ema), params,
+      at_once * activation_bytes(job.model, config.data.image_size), images * pixels)
+
+
+@functools.lru_cache
+def activation_bytes(model, image_size: tuple) -> int:
+  """Bytes per image that the forward pass leaves for the backward pass.
+
+  For unrolled blocks without rematerialisation those of the policy 'dots': whatever
+  else is kept can be recomputed inside the compiler's fusions.
+  """
+  if not isinstance(model, vit.ViT):
+    return _kept(model, image_size)
+  if not model.scan and model.remat == 'none':
+    model = model.clone(remat='dots')
+  # The blocks are alike: the difference of two depths is one of them.
+  one, two = (_kept(model.clone(depth=depth), image_size) for depth in (1, 2))
+  kept = one + (model.depth - 1) * (two - one)
+  if model.remat == 'full':
+    # One block at a time is recomputed, and then is there as a whole.
+    whole = model.clone(remat='dots', scan=False)
+    kept += (_kept(whole.clone(depth=2), image_size)
+             - _kept(whole.clone(depth=1), image_size))
+  return kept
+
+
+def _kept(model, image_size):
+  """Bytes of the residuals that grow with the batch, per image."""
+  def residuals(params, images):
+    def loss(params):
+      logits, _ = model.apply(
+          {'params': params}, images, train=True,
+          rngs={'dropout': jax.random.key(0)})
+      return logits.astype(jnp.float32).sum()
+    return jax.vjp(loss, params)[1]
+
+  def image(batch):
+    return jax.ShapeDtypeStruct((batch, *image_size, 3), jnp.float32)
+  params = jax.eval_shape(
+      lambda x: model.init(jax.random.key(0), x)['params'], image(1))
+  sizes = [sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(
+      jax.eval_shape(residuals, params, image(batch)))) for batch in (1, 2)]
+  return sizes[1] - sizes[0]
+
+
+def usable(slice_: Slice) -> int:
+  """Bytes of a device's memory that a program can have."""
+  return slice_.hbm_bytes - RESERVED
+
+
+def step_flops(job: job_lib.Job) -> int:
+  """FLOPs of the model's matrix products in one step, on all devices.
+
+  A backward pass costs twice the forward pass; recomputation is not counted.
+  """
+  per_image = flops.forward_flops(job.model, job.config.data.image_size)
+  return 3 * per_image * job.config.batch_size

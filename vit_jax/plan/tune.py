@@ -1,0 +1,222 @@
+"""Searches for the fastest form of a train step that fits a slice.
+
+Every try compiles the real step. The search goes stage by stage from the best so far:
+how blocks are compiled and what they recompute, how the mesh is split, the form of the
+projections, the compiler's VMEM limit. The batch and everything else that a run
+computes stay what they are; accumulation steps are tried where memory asks for them.
+"""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Callable
+
+from vit_jax import config as config_lib
+from vit_jax import tuned
+from vit_jax.errors import UserError
+from vit_jax.models import variants, vit
+from vit_jax.plan import memory, report, trial
+from vit_jax.plan.trial import Result, Target
+from vit_jax.sections import Config
+from vit_jax.workdir import write_json
+
+# (scan, remat), the fastest first as a rule: what is not recomputed and not stacked
+# costs no time, only memory.
+_BLOCKS = ((False, 'none'), (False, 'dots_no_batch'), (True, 'dots_no_batch'),
+           (True, 'full'), (False, 'full'))
+# How far the estimate from shapes may be off before a try is not worth a compilation.
+_MARGIN = 1.25
+_VMEM = ('xla_tpu_scoped_vmem_limit_kib', '65536')
+
+
+@dataclasses.dataclass(frozen=True)
+class Try:
+  """A form of the step, and what was found out about it."""
+  config: Config
+  result: Result
+
+  @property
+  def time(self) -> float:
+    """What is ranked by: the mean of both estimates; infinite where it can't run."""
+    if not self.result.fits or not self.result.seconds:
+      return float('inf')
+    return (self.result.seconds + self.result.seconds_low) / 2
+
+
+class Search:
+  """Tries forms of a step, at most `limit` of them."""
+
+  def __init__(self, config: Config, facts, target: Target, limit: int,
+               cache=None, compiled: Callable = trial.compiled, log=None):
+    """`compiled` stands for `trial.compiled`; `log` takes lines of progress."""
+    self.config = trial.resolve(config, facts, target)
+    self.facts, self.target = facts, target
+    self.tries, self.skipped = [], []
+    self._limit, self._cache, self._compiled = limit, cache, compiled
+    self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
+
+  def run(self) -> list[Try]:
+    """All tries, the best first."""
+    self._stage(self._blocks(self.config))
+    for alternatives in (self._meshes, self._projections, self._options):
+      if self.best is None or self._done:
+        break
+      self._stage(alternatives(self.best.config))
+    return sorted(self.tries, key=lambda t: t.time)
+
+  @property
+  def best(self) -> Try | None:
+    found = min(self.tries, key=lambda t: t.time, default=None)
+    return found if found and found.time < float('inf') else None
+
+  @property
+  def _done(self):
+    return len(self.tries) >= self._limit
+
+  def _blocks(self, config):
+    """Its own form first, so that the gain can be told."""
+    yield config
+    if _vit(config) is None:
+      return
+    for scan, remat in _BLOCKS:
+      form = config_lib.with_values(
+          config, {'model.scan': scan, 'model.remat': remat})
+      yield form
+      if (scan, remat) == (False, 'none') and not self._may_fit(form):
+        # The fastest form for a part of the batch at a time.
+        yield from self._accumulated(form)
+    if self.best is None:
+      yield from self._accumulated(config_lib.with_values(
+          config, {'model.scan': True, 'model.remat': 'full'}))
+
+  def _accumulated(self, config):
+    """The same with the fewest accumulation steps that may fit."""
+    per_device = config.batch_size // self.target.devices
+    steps = 2 * config.accum_steps
+    while steps <= per_device:
+      form = config_lib.with_values(config, {'accum_steps': steps})
+      if per_device % steps == 0 and self._may_fit(form):
+        yield form
+        return
+      steps *= 2
+
+  def _meshes(self, config):
+    """Replicated; divided along one side of the slice; divided over all of it."""
+    devices, side = self.target.slice.devices, max(self.target.slice.shape)
+    for fsdp in dict.fromkeys((min(16, side), 1, side, devices)):
+      yield config_lib.with_values(config, {'mesh.data': -1, 'mesh.fsdp': fsdp})
+
+  def _projections(self, config):
+    if _vit(config) is not None:
+      for projection in ('2d', '3d'):
+        yield config_lib.with_values(config, {'model.projection': projection})
+
+  def _options(self, config):
+    others = tuple(p for p in config.xla_options if p[0] != _VMEM[0])
+    yield config_lib.with_values(config, {'xla_options': (*others, _VMEM)})
+    yield config_lib.with_values(config, {'xla_options': others})
+
+  def _stage(self, configs):
+    for config in configs:
+      if self._done:
+        self._log(f'stopped after {self._limit} programs (--tune_limit)')
+        return
+      if any(_form(config) == _form(t.config) for t in self.tries):
+        continue
+      found = self._analyse(config)
+      if found is None:
+        continue
+      if found.total > _MARGIN * found.usable:
+        self._skip(config, f'about {report.gib(found.total)} by shapes')
+        continue
+      self._log(f'compiling {describe(config)} ...')
+      result = self._compiled(config, self.facts, self.target, self._cache)
+      self.tries.append(Try(config, result))
+      self._log(f'  {outcome(result)}')
+
+  def _analyse(self, config):
+    try:
+      return trial.analyse(config, self.facts, self.target)
+    except UserError as e:
+      self._skip(config, str(e))
+      return None
+
+  def _may_fit(self, config):
+    found = self._analyse(config)
+    return found is not None and found.total <= _MARGIN * memory.usable(
+        self.target.slice)
+
+  def _skip(self, config, reason):
+    line = f'{describe(config)}: {reason}'
+    if line not in self.skipped:
+      self.skipped.append(line)
+      self._log(f'skipped {line}')
+
+
+def _vit(config):
+  """The model if it is a ViT, which alone has forms to choose from; else None."""
+  model = variants.from_section(config.model, 1, 'tpu')
+  return model if isinstance(model, vit.ViT) else None
+
+
+def _form(config):
+  """What two configurations that compile to the same program have in common."""
+  values, model = trial.settings(config, tuned.SETTINGS), _vit(config)
+  if model is not None:
+    blocks = model.block_config()
+    two = blocks.projects_in_2d(model.width // model.num_heads)
+    values['model.projection'] = '2d' if two else '3d'
+  return values
+
+
+def describe(config: Config) -> str:
+  """'unrolled, remat none, 2d projections, mesh -1 x 16'."""
+  model = config.model
+  words = ['scan' if model.scan else 'unrolled', f'remat {model.remat}',
+           f'{model.projection} projections', f'fsdp {config.mesh.fsdp}']
+  if config.accum_steps > 1:
+    words.append(f'{config.accum_steps} accumulation steps')
+  words += [f'{name.removeprefix("xla_tpu_")}={value}'
+            for name, value in config.xla_options]
+  return ', '.join(words)
+
+
+def outcome(result: Result) -> str:
+  if not result.fits:
+    return result.problem or f'does not fit: {report.gib(result.total)}'
+  if not result.seconds:
+    return f'fits: {report.gib(result.total)}'
+  return (f'{result.seconds * 1e3:.1f} ms (low {result.seconds_low * 1e3:.1f}), '
+          f'{report.gib(result.total)}')
+
+
+def table(tries: list[Try], target: Target) -> str:
+  """The ranking as text."""
+  lines = ['rank  step ms  (low)    MFU    GiB  form']
+  for rank, t in enumerate(tries, 1):
+    if t.time == float('inf'):
+      lines.append(f'   -        -      -      -      -  {describe(t.config)}: '
+                   f'{outcome(t.result)}')
+      continue
+    r = t.result
+    lines.append(
+        f'{rank:>4} {r.seconds * 1e3:8.1f} {r.seconds_low * 1e3:6.1f} '
+        f'{report.mfu(target, r):6.1%} {r.total / 2**30:6.2f}  {describe(t.config)}')
+  return '\n'.join(lines)
+
+
+def write(path: str, best: Try, target: Target):
+  """Writes the file that `train --config.tuned=FILE` takes."""
+  try:
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_json(pathlib.Path(path), {
+        'kind': tuned.KIND, 'slice': target.name,
+        'estimate': {'seconds': best.result.seconds,
+                     'seconds_low': best.result.seconds_low,
+                     'bytes_per_device': best.result.total},
+        'made_for': trial.settings(best.config, tuned.MADE_FOR),
+        'settings': trial.settings(best.config, tuned.SETTINGS)})
+  except OSError as e:
+    raise UserError(
+        f'Cannot write the tuned settings to {path}: {e.strerror}. Give another '
+        '--output.') from e
