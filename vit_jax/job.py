@@ -19,8 +19,8 @@ from vit_jax import state as state_lib
 from vit_jax import step as step_lib
 from vit_jax.compiler_options import compiler_options
 from vit_jax.models import layout, variants
+from vit_jax.parallel import choice, rules
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.parallel import rules
 from vit_jax.reuse import Reuse
 from vit_jax.sections import Config
 from vit_jax.state import TrainState
@@ -53,7 +53,8 @@ def build(config: Config, mesh, num_classes: int, total_steps: int = 0,
 
   Args:
     config: the checked settings.
-    mesh: see `vit_jax.parallel.mesh`.
+    mesh: see `vit_jax.parallel.mesh`; where `config.mesh` leaves it open, the job's
+      own mesh is one over the same devices that suits its state.
     num_classes: of the data set.
     total_steps: length of the training; 0 for a job that only evaluates and so
       has no optimizer.
@@ -66,7 +67,7 @@ def build(config: Config, mesh, num_classes: int, total_steps: int = 0,
     schedule = schedules.learning_rate(
         config.schedule, config.optimizer.learning_rate, total_steps)
     optimizer = optimizers.create(config.optimizer)
-  abstract = (reuse or Reuse()).program(
+  mesh, abstract = (reuse or Reuse()).program(
       ('state', program_config(config), mesh, num_classes, total_steps > 0),
       lambda: _abstract_state(config, mesh, model, optimizer))
   return Job(config, mesh, num_classes, total_steps, model, schedule, optimizer,
@@ -112,8 +113,10 @@ def check(config: Config):
 
 
 def _abstract_state(config, mesh, model, optimizer):
+  """(the mesh that suits the state, the state with its shardings)."""
   shapes = jax.eval_shape(_init_function(config, model, optimizer), 0)
-  return jax.tree.map(
+  mesh = choice.fit(config.mesh, mesh, shapes)
+  return mesh, jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       shapes, rules.state_shardings(shapes, mesh))
 

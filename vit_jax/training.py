@@ -4,6 +4,7 @@ One turn: save if due, take the next batch, step, log if due, evaluate if due.
 The batch comes after the save, so a checkpoint's step is its data position.
 """
 
+import sys
 import time
 from concurrent import futures
 
@@ -15,10 +16,10 @@ from vit_jax import host_memory, overview
 from vit_jax import job as job_lib
 from vit_jax import metrics as metrics_lib
 from vit_jax import workdir as workdir_lib
-from vit_jax.checkpoints import initial
-from vit_jax.checkpoints.store import Store, newest_step
+from vit_jax.checkpoints import initial, resume
+from vit_jax.checkpoints.store import Store
 from vit_jax.data import open_input
-from vit_jax.evaluate import Evaluator
+from vit_jax.evaluators import opening as evaluators
 from vit_jax.parallel import batches as batches_lib
 from vit_jax.parallel import hosts
 from vit_jax.parallel import mesh as mesh_lib
@@ -62,7 +63,7 @@ class _Run:
   """The loop's state that is not part of a checkpoint."""
 
   def __init__(self, config, workdir, mesh, stop, background, reuse):
-    self.config, self.mesh, self.stop = config, mesh, stop
+    self.config, self.stop = config, stop
     self.background, self.reuse = background, reuse
     self.main = hosts.is_main()
     self.input = open_input(
@@ -73,7 +74,8 @@ class _Run:
         config.total_epochs * self.input.num_examples / config.batch_size))
     self.job = job_lib.build(
         config, mesh, self.input.num_classes, self.total_steps, reuse)
-    self.evaluators = self._open_evaluators()
+    self.evaluators = evaluators.open_all(
+        self.job, self.input.class_names, reuse)
     self.workdir = workdir
     self.dataset = workdir_lib.DatasetFacts(
         config.data.name, self.input.num_examples, self.input.num_classes,
@@ -83,17 +85,8 @@ class _Run:
     # The newest evaluation and its step.
     self.measured, self.measured_at = {}, -1
 
-  def _open_evaluators(self):
-    data = self.config.data
-    splits = {'val': data.val_split, 'test': data.test_split}
-    return {
-        name: Evaluator(
-            self.job, open_input(data, split, train=False, reuse=self.reuse),
-            self.reuse)
-        for name, split in splits.items() if split}
-
   def run(self):
-    start = newest_step(self.workdir, self.config.checkpoint)
+    start = resume.find(self.workdir, self.config.checkpoint)
     if start >= self.total_steps:
       return self._already_finished(start)
     if self.config.init.checkpoint and not start:
@@ -110,9 +103,7 @@ class _Run:
       try:
         return self._train(store, writer, start)
       finally:
-        store.wait()
-        if writer:
-          writer.close()
+        _close(writer)
     finally:
       store.close()
 
@@ -189,7 +180,7 @@ class _Run:
     return step, stopping
 
   def _batches(self, start):
-    sharding = mesh_lib.over_batch(self.mesh)
+    sharding = mesh_lib.over_batch(self.job.mesh)
     size = self.config.batch_size
     rows = batches_lib.rows_of_process(sharding, size)
     for local in self.input.train_batches(self.config.seed, size, rows, start):
@@ -203,23 +194,21 @@ class _Run:
   def _log(self, step, window, writer, progress):
     values = window.mean()
     rate = progress.log(step, values)
-    if writer:
-      writer.write(step, {
-          **{f'train/{name}': value for name, value in values.items()},
-          'train/learning_rate': self.job.schedule(step - 1),
-          'train/images_per_second': rate,
-          'train/skipped_records': len(self.input.bad_records)})
+    _record(writer, step, {
+        **{f'train/{name}': value for name, value in values.items()},
+        'train/learning_rate': self.job.schedule(step - 1),
+        'train/images_per_second': rate,
+        'train/skipped_records': len(self.input.bad_records)})
 
   def _evaluate(self, step, state, writer, progress):
     progress.pause()
     self.measured_at = step
-    self.measured = {
-        f'{split}/{name}': value
-        for split, evaluator in self.evaluators.items()
-        for name, value in evaluator.run(state.eval_params).items()}
+    # The last evaluation is of everything, whatever its turn.
+    turn = 0 if step == self.total_steps else step // self.config.eval_every
+    self.measured = self.evaluators.run(state.eval_params, turn)
     metrics_lib.check_finite(step, self.measured)
     if writer and self.measured:
-      writer.write(step, self.measured)
+      _record(writer, step, self.measured)
       progress.say(f'step {step}  ' + overview.values(self.measured))
     progress.resume()
 
@@ -233,6 +222,27 @@ class _Run:
       raise Stopped(step, self.total_steps, reason)
     progress.say(overview.summary(
         self.job, self.workdir, store, self.measured, duration(seconds)))
+
+
+def _record(writer, step, values):
+  """Writes measurements; a full disk costs them, not the run."""
+  try:
+    if writer:
+      writer.write(step, values)
+  except OSError as e:
+    _warn(f'the measurements of step {step} could not be written: {e}')
+
+
+def _close(writer):
+  try:
+    if writer:
+      writer.close()
+  except OSError as e:
+    _warn(f'the last measurements could not be written: {e}')
+
+
+def _warn(text):
+  print(f'vit_jax: warning: {text}', file=sys.stderr, flush=True)
 
 
 class _Profiler:

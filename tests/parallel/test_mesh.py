@@ -11,7 +11,8 @@ from vit_jax.sections import MeshSection
 
 
 @pytest.mark.parametrize('data, fsdp, expected', [
-    (-1, 1, (8, 1)), (-1, 4, (2, 4)), (1, -1, (1, 8)), (4, 2, (4, 2))])
+    (-1, 1, (8, 1)), (-1, 4, (2, 4)), (1, -1, (1, 8)), (4, 2, (4, 2)),
+    (-1, 0, (8, 1)), (2, 0, (2, 4))])
 def test_shape(data, fsdp, expected):
   assert mesh_lib.shape(MeshSection(data, fsdp), 8) == expected
 

@@ -2,21 +2,34 @@
 
 Each holds the training state and, beside it, the position in the data and the
 configuration. Orbax commits a checkpoint by renaming its directory, so one that
-was being written when the process died is never seen.
+was being written when the process died is never seen; checksums tell one that was
+damaged later.
 """
 
+import itertools
 import pathlib
+import shutil
+import sys
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vit_jax import config as config_lib
+from vit_jax.checkpoints import integrity, sealed_state
 from vit_jax.errors import UserError
-from vit_jax.parallel import rules
+from vit_jax.parallel import hosts, rules
+from vit_jax.parallel.save_barrier import SaveBarrier
 from vit_jax.sections import CheckpointSection, Config
 
 _STATE, _META = 'state', 'meta'
+# Seconds until a save that another process doesn't take part in counts as failed.
+_SAVE_TIMEOUT = 1200
+_numbers = itertools.count()
+
+
+class SaveFailed(UserError):
+  """The newest checkpoint could not be written."""
 
 
 class Store:
@@ -24,11 +37,20 @@ class Store:
 
   def __init__(self, workdir, section: CheckpointSection, *, read_only=False):
     self._directory = pathlib.Path(workdir).absolute() / 'checkpoints'
-    self._manager = ocp.CheckpointManager(
-        self._directory, options=_options(section, read_only),
+    self._section, self._read_only = section, read_only
+    if not read_only:
+      # What a killed process was writing.
+      self._remove_unfinished()
+    self._manager = self._open()
+    # The step that is being written, and why the newest save failed.
+    self._writing, self._failure = None, ''
+
+  def _open(self):
+    return ocp.CheckpointManager(
+        self._directory, options=_options(self._section, self._read_only),
         item_names=(_STATE, _META),
         item_handlers={
-            _STATE: ocp.StandardCheckpointHandler(),
+            _STATE: sealed_state.Handler(),
             _META: ocp.JsonCheckpointHandler(),
         })
 
@@ -44,18 +66,86 @@ class Store:
   def path(self, step: int) -> pathlib.Path:
     return self._directory / str(step)
 
+  def damage(self, step: int, share: tuple[int, int] = (0, 1)) -> str:
+    """What is wrong with the files of `step`, see `integrity.damage`."""
+    return integrity.damage(self.path(step) / _STATE, share)
+
   def save(self, state, config: Config, metrics: dict | None = None):
-    """Starts writing `state`; returns as soon as it may be overwritten."""
+    """Starts writing `state`; returns as soon as it may be overwritten.
+
+    A save that fails, as on a full disk, is reported and changes nothing else: the
+    checkpoints before it stay, and the next call tries again.
+    """
+    self.finish()
+    if self._failure:
+      # What was still being written when the last save had failed.
+      self._remove_unfinished()
     step = int(state.step)
+    self._writing, self._failure = step, ''
     meta = {
         'examples_seen': step * config.batch_size,
         'config': config_lib.to_dict(config),
     }
-    self._manager.save(
-        step, metrics=metrics, force=True,
-        args=ocp.args.Composite(**{
-            _STATE: ocp.args.StandardSave(_as_dict(state)),
-            _META: ocp.args.JsonSave(meta)}))
+    try:
+      self._manager.save(
+          step, metrics=metrics, force=True,
+          args=ocp.args.Composite(**{
+              _STATE: sealed_state.Save(_as_dict(state)),
+              _META: ocp.args.JsonSave(meta)}))
+    except OSError as e:
+      if jax.process_count() > 1:
+        raise  # The others have gone on to the next barrier.
+      self._failed(e)
+
+  def finish(self):
+    """Returns when what was handed to `save` is committed, or reported as failed.
+
+    All processes must call it.
+    """
+    if self._writing is None:
+      return
+    error = self._finished_here()
+    if hosts.anywhere(error is not None):
+      self._failed(error)
+    self._writing = None
+
+  def _finished_here(self) -> Exception | None:
+    """Waits for this process's part of the save; returns what it failed with."""
+    try:
+      self._manager.wait_until_finished()
+    except Exception as e:  # Whatever a file system or Orbax's threads may raise.
+      return e
+    return None
+
+  def wait(self):
+    """`finish`, and raises SaveFailed if the newest save has failed."""
+    self.finish()
+    if self._failure:
+      raise SaveFailed(
+          f'{self._failure} The newest checkpoint is '
+          f'{self.latest() or "none"}. Make room and run the same command again to '
+          'go on from there.')
+
+  def _failed(self, error):
+    self._failure = (
+        f'The checkpoint of step {self._writing} could not be written to '
+        f'{self._directory}: {_cause(error)}.')
+    self._writing = None
+    if error is not None or hosts.is_main():
+      print(f'vit_jax: warning: {self._failure} Training goes on, and tries again at '
+            'the next checkpoint.', file=sys.stderr, flush=True)
+    # The manager keeps errors for later calls, and has already forgotten the
+    # checkpoints that it was going to delete.
+    _close(self._manager)
+    self._remove_unfinished()
+    self._manager = self._open()
+
+  def _remove_unfinished(self):
+    # It may be what fills the disk.
+    if hosts.is_main():
+      for path in self._directory.glob('*.orbax-checkpoint-tmp*'):
+        shutil.rmtree(path, ignore_errors=True)
+    hosts.barrier('unfinished')
 
   def restore(self, step: int, abstract_state):
     """The state of `step`, laid out as `abstract_state` says.
@@ -71,7 +161,7 @@ class Store:
     self._check_arrays(step, expected)
     restored = self._manager.restore(
         step, args=ocp.args.Composite(
-            **{_STATE: ocp.args.StandardRestore(expected)}))[_STATE]
+            **{_STATE: sealed_state.Restore(expected)}))[_STATE]
     return abstract_state.replace(**restored)
 
   def check_params(self, step: int, abstract_params, *, averaged: bool):
@@ -87,6 +177,12 @@ class Store:
       abstract_params: `jax.ShapeDtypeStruct`s with shardings.
       averaged: take the moving average instead of the newest parameters.
     """
+    problem = self.damage(step)
+    if problem:
+      raise UserError(
+          f'The checkpoint {self.path(step)} is damaged: {problem}. Use another one '
+          f'({", ".join(str(s) for s in self.steps() if s != step) or "none is left"})'
+          ', or train again.')
     self.check_params(step, abstract_params, averaged=averaged)
     name = 'ema' if averaged else 'params'
     expected = {name: abstract_params}
@@ -102,12 +198,16 @@ class Store:
     """Whether the cluster asks to stop; all processes get the same answer."""
     return self._manager.reached_preemption(step)
 
-  def wait(self):
-    """Returns when everything handed to `save` is committed."""
-    self._manager.wait_until_finished()
-
   def close(self):
-    self._manager.close()
+    """Ends a save in progress, too. Needs no other process to call it.
+
+    After an error this process may be the only one that gets here.
+    """
+    if self._writing is not None and (error := self._finished_here()):
+      print(f'vit_jax: warning: the checkpoint of step {self._writing} could not be '
+            f'written: {_cause(error)}', file=sys.stderr, flush=True)
+    self._writing = None
+    _close(self._manager)
 
   def _check_arrays(self, step, expected, only=''):
     found = _shapes(self._manager.item_metadata(step)[_STATE])
@@ -126,13 +226,25 @@ class Store:
           '\nUse the configuration it was written with.')
 
 
-def newest_step(workdir, section: CheckpointSection) -> int:
-  """The newest committed step under a work directory, 0 without one."""
-  store = Store(workdir, section, read_only=True)
-  try:
-    return store.latest() or 0
-  finally:
-    store.close()
+def _close(manager):
+  """Closes a manager whose errors have been reported."""
+  # Each of its parts tells its error once.
+  for _ in range(5):
+    try:
+      return manager.close()
+    except Exception:
+      continue
+
+
+def _cause(error):
+  """The reason inside of Orbax's wrappers."""
+  if error is None:
+    return 'another process failed'
+  while (inner := error.__cause__ or error.__context__) is not None:
+    error = inner
+  text = str(error).strip().splitlines()[0]
+  # TensorStore's messages have what failed in front and the reason at the end.
+  return text if len(text) < 250 else f'{text[:120]} ... {text[-120:]}'
 
 
 def _as_dict(state):
@@ -158,4 +270,12 @@ def _options(section, read_only):
   return ocp.CheckpointManagerOptions(
       preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
       read_only=read_only, enable_async_checkpointing=True,
+      async_options=_async_options(read_only),
       create=not read_only, **best)
+
+
+def _async_options(read_only):
+  barrier = None
+  if jax.process_count() > 1 and not read_only:
+    barrier = SaveBarrier.create(f'save{next(_numbers)}')
+  return ocp.options.AsyncOptions(timeout_secs=_SAVE_TIMEOUT, barrier_sync_fn=barrier)

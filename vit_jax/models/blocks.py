@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from vit_jax.parallel import activations
+
 # 'tanh' and 'quick' (as in CLIP) approximate 'exact', https://arxiv.org/abs/1606.08415.
 GELUS = {
     'exact': functools.partial(jax.nn.gelu, approximate=False),
@@ -191,6 +193,7 @@ class Block(nn.Module):
   def __call__(self, x, key=None, drop_rate=None):
     config = self.config
     keys = [None] * 6 if key is None else jax.random.split(key, 6)
+    x = activations.by_example(x)
 
     y = config.layer_norm('LayerNorm_0')(x)
     y, weights = Attention(config, name='MultiHeadDotProductAttention_0')(

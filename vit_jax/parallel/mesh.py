@@ -12,9 +12,14 @@ AXES = ('data', 'fsdp')
 
 
 def shape(section: MeshSection, num_devices: int) -> tuple[int, int]:
-  """(data, fsdp) with -1 resolved; their product is the number of devices."""
+  """(data, fsdp) with -1 resolved; their product is the number of devices.
+
+  An `fsdp` of 0 counts as 1, or as -1 if `data` is given; see `choice.fit`.
+  """
   data, fsdp = section.data, section.fsdp
   given = f'config.mesh.data={data}, config.mesh.fsdp={fsdp}'
+  if fsdp == 0:
+    fsdp = 1 if data == -1 else -1
   if data == -1 and fsdp > 0 and num_devices % fsdp == 0:
     data = num_devices // fsdp
   elif fsdp == -1 and data > 0 and num_devices % data == 0:
@@ -22,19 +27,52 @@ def shape(section: MeshSection, num_devices: int) -> tuple[int, int]:
   if data < 1 or fsdp < 1 or data * fsdp != num_devices:
     raise UserError(
         f'{given} does not fit {num_devices} devices. The product of the two '
-        'must be the number of devices; -1 for one of them takes the rest.')
+        'must be the number of devices; -1 for one of them takes the rest, and fsdp=0 '
+        'chooses.')
   return data, fsdp
 
 
+def num_slices(devices) -> int:
+  """How many TPU slices the devices belong to; 1 for anything else."""
+  if devices[0].platform != 'tpu':
+    return 1
+  return len({getattr(d, 'slice_index', 0) for d in devices})
+
+
 def create(section: MeshSection, devices=None) -> Mesh:
-  devices = jax.devices() if devices is None else devices
+  """The mesh over `devices` (None: all), those of a plan's topology included.
+
+  Within a slice, axes follow the torus. Over several slices, `data` is divided over
+  them, as the network between slices is slow, and `fsdp` stays inside.
+
+  Raises:
+    UserError: if the numbers don't fit the devices or the slices.
+  """
+  devices = jax.devices() if devices is None else list(devices)
   sizes = shape(section, len(devices))
   if devices[0].platform == 'cpu':
     # There is no topology to follow; keep a process's devices together.
-    grid = np.asarray(devices).reshape(sizes)
-  else:
-    grid = mesh_utils.create_device_mesh(sizes, devices)
-  return Mesh(grid, AXES)
+    return Mesh(np.asarray(devices).reshape(sizes), AXES)
+  slices = num_slices(devices)
+  if slices == 1:
+    return Mesh(_on_torus(lambda **split: mesh_utils.create_device_mesh(
+        sizes, devices, **split)), AXES)
+  if sizes[0] % slices:
+    raise UserError(
+        f'config.mesh.data={sizes[0]} replicas do not divide over {slices} slices, and '
+        'parameters are not divided between slices: the network there is too slow. '
+        f'Choose config.mesh.fsdp among the divisors of {len(devices) // slices}, the '
+        'devices of a slice.')
+  return Mesh(_on_torus(lambda **split: mesh_utils.create_hybrid_device_mesh(
+      (sizes[0] // slices, sizes[1]), (slices, 1), devices, **split)), AXES)
+
+
+def _on_torus(make):
+  """A grid whose axes are whole torus axes if they can be, else parts of them."""
+  try:
+    return make()
+  except NotImplementedError:
+    return make(allow_split_physical_axes=True)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,0 +1,281 @@
+"""Real processes that train together, and the faults that befall them."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import runs
+
+STEPS = 120
+# A run that saves often, and measures nothing but its loss.
+WORDS = (f'--config.total_steps={STEPS}', '--config.checkpoint.every=10',
+         '--config.checkpoint.keep=3', '--config.log_every=10',
+         '--config.eval_every=0', '--config.data.test_split=')
+# Seconds within which survivors must have named the lost process and ended.
+NAMED_WITHIN = 15.0
+_PATIENCE = 400.0
+_log_numbers = itertools.count()
+
+
+@dataclasses.dataclass
+class Outcome:
+  """What became of one try."""
+  ok: bool
+  text: str
+
+
+class Group:
+  """The processes of one `vit_jax train`, their output in files."""
+
+  def __init__(self, folder, workdir, size=2, words=WORDS, devices=1, absent=()):
+    self.workdir = pathlib.Path(workdir)
+    with socket.socket() as s:
+      s.bind(('localhost', 0))
+      address = f'localhost:{s.getsockname()[1]}'
+    common = ('train', f'--config={runs.write_config(folder)}',
+              f'--workdir={workdir}', *words)
+    self.processes, self.logs = {}, {}
+    for i in range(size):
+      if i in absent:
+        continue
+      several = () if size == 1 else (
+          f'--num_processes={size}', f'--process_id={i}',
+          f'--coordinator_address={address}')
+      self.logs[i] = pathlib.Path(folder) / f'log{next(_log_numbers)}.{i}'
+      with self.logs[i].open('w') as log:
+        self.processes[i] = _start(common + several, devices, log)
+
+  def log(self, i) -> str:
+    """What process `i` has said, without the lines of XLA's transport library."""
+    return re.sub(r'\[Gloo\].*\n', '', self.logs[i].read_text())
+
+  def until(self, condition):
+    """Waits until `condition()` holds while all processes run."""
+    end = time.monotonic() + _PATIENCE
+    while not condition():
+      for i, process in self.processes.items():
+        assert process.poll() is None, f'process {i} ended:\n{self.log(i)}'
+      assert time.monotonic() < end, f'waited in vain:\n{self.log(0)}'
+      time.sleep(0.002)
+
+  def ends(self, within=_PATIENCE) -> dict:
+    """Exit status of every process, which must end within that many seconds."""
+    end = time.monotonic() + within
+    try:
+      return {i: p.wait(max(0.1, end - time.monotonic()))
+              for i, p in self.processes.items()}
+    except subprocess.TimeoutExpired as e:
+      raise AssertionError('\n'.join(
+          [f'not all ended within {within} s', *map(self.log, self.logs)])) from e
+    finally:
+      self.stop()
+
+  def stop(self):
+    for process in self.processes.values():
+      if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def _start(words, devices, log):
+  env = dict(os.environ)
+  env['XLA_FLAGS'] = (f'--xla_force_host_platform_device_count={devices} '
+                      '--xla_backend_optimization_level=0')
+  return subprocess.Popen([sys.executable, '-m', 'vit_jax', *words], env=env,
+                          stdout=log, stderr=subprocess.STDOUT)
+
+
+def steps(workdir) -> list[int]:
+  """Committed checkpoints, by their names."""
+  folder = pathlib.Path(workdir, 'checkpoints')
+  return sorted(int(p.name) for p in folder.glob('*') if p.name.isdigit())
+
+
+def being_written(workdir) -> list:
+  return list(pathlib.Path(workdir, 'checkpoints').glob('*.orbax-checkpoint-tmp*'))
+
+
+def state(workdir, step=STEPS) -> dict:
+  """{name: array} of everything in a checkpoint's training state."""
+  from vit_jax.checkpoints import orbax_model
+  return orbax_model._restore(pathlib.Path(workdir) / f'checkpoints/{step}/state')
+
+
+def same(a: dict, b: dict) -> bool:
+  """Whether two states are equal bit for bit."""
+  def bits(x):
+    return None if x is None else (x.dtype, x.shape, x.tobytes())
+  return a.keys() == b.keys() and all(bits(a[name]) == bits(b[name]) for name in a)
+
+
+def undisturbed(folder, size=2) -> dict:
+  """The final state of a run that nothing happens to."""
+  group = Group(folder, pathlib.Path(folder) / 'undisturbed', size)
+  assert set(group.ends().values()) == {0}, group.log(0)
+  return state(group.workdir)
+
+
+def resumes(folder, workdir, reference, size=2, expected='') -> Outcome:
+  """Starts the run again: it must end with the state of the undisturbed one."""
+  before = steps(workdir)
+  group = Group(folder, workdir, size)
+  statuses = group.ends()
+  if set(statuses.values()) != {0}:
+    return Outcome(False, f'restart ended with {statuses}: {group.log(0)[-500:]}')
+  if expected and not re.search(expected, group.log(0)):
+    return Outcome(False, f'the restart did not say {expected!r}: {group.log(0)}')
+  if not same(state(workdir), reference):
+    return Outcome(False, 'other final weights than the undisturbed run')
+  told = re.search(r'resuming at step (\d+)', group.log(0))
+  start = told[1] if told else 'the start'
+  if told is None and before:
+    return Outcome(False, f'did not resume although there was {before}')
+  return Outcome(True, f'resumed at {start}, weights bit-identical')
+
+
+def killed(folder, reference, rng, victim, moment, size=2) -> Outcome:
+  """kill -9 of one process in 'training' or during a 'save', then a restart."""
+  workdir = pathlib.Path(folder) / 'run'
+  group = Group(folder, workdir, size)
+  after = rng.randrange(0, STEPS - 20, 10)
+  group.until(lambda: (steps(workdir) or [0])[-1] >= after and (
+      workdir / 'checkpoints').exists())
+  if moment == 'save':
+    group.until(lambda: being_written(workdir))
+  else:
+    time.sleep(rng.random() * 0.5)
+  group.processes[victim].send_signal(signal.SIGKILL)
+  at = time.monotonic()
+  statuses = group.ends(NAMED_WITHIN)
+  took = time.monotonic() - at
+  survivors = {i: s for i, s in statuses.items() if i != victim}
+  if statuses[victim] != -signal.SIGKILL:
+    return Outcome(False, f'the victim had ended with {statuses[victim]} before')
+  for i, status in survivors.items():
+    if status != 75 or f'process {victim} (' not in group.log(i):
+      return Outcome(False, f'{i} ended with {status}: {group.log(i)[-800:]}')
+  unfinished = bool(being_written(workdir))
+  again = resumes(folder, workdir, reference, size)
+  where = ' (a save was unfinished)' if unfinished else ''
+  return Outcome(
+      again.ok, f'others named it and ended in {took:.1f} s{where}; {again.text}')
+
+
+def terminated(folder, reference, rng, victim, size=2) -> Outcome:
+  """SIGTERM to one process, then a restart."""
+  workdir = pathlib.Path(folder) / 'run'
+  group = Group(folder, workdir, size)
+  after = rng.randrange(10, STEPS - 30, 10)
+  group.until(lambda: (steps(workdir) or [0])[-1] >= after)
+  group.processes[victim].send_signal(signal.SIGTERM)
+  statuses = group.ends()
+  if set(statuses.values()) != {75}:
+    return Outcome(False, f'ended with {statuses}: {group.log(0)[-800:]}')
+  told = int(re.search(r'Stopped at step (\d+) of', group.log(0))[1])
+  if steps(workdir)[-1] != told:
+    return Outcome(False, f'stopped at {told} but saved {steps(workdir)}')
+  again = resumes(folder, workdir, reference, size, f'resuming at step {told}')
+  return Outcome(again.ok, f'all stopped at step {told}, status 75; {again.text}')
+
+
+def damaged(folder, reference, rng, kind, finished, size=2) -> Outcome:
+  """The newest checkpoint of a `finished` run is damaged, then it is started again."""
+  workdir = pathlib.Path(folder) / 'run'
+  shutil.copytree(finished, workdir)
+  newest, before = steps(workdir)[-1], steps(workdir)[-2]
+  files = sorted(p for p in (workdir / f'checkpoints/{newest}/state').rglob('*')
+                 if p.is_file() and p.name != 'commit_success.txt')
+  # By size, as bits flip; most bytes are in the arrays.
+  path = rng.choices(files, [p.stat().st_size for p in files])[0]
+  damage(path, kind, rng)
+  aside = f'set aside as .*/{newest}.corrupt; going on from .*/{before} instead'
+  again = resumes(folder, workdir, reference, size, aside)
+  if again.ok and not (workdir / f'checkpoints/{newest}.corrupt').exists():
+    return Outcome(False, 'the damaged checkpoint is gone')
+  return again
+
+
+def damage(path, kind, rng=random):
+  """Flips a bit of a file, cuts it ('truncate') or removes it ('delete')."""
+  data = bytearray(path.read_bytes())
+  if kind == 'flip':
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+  elif kind == 'truncate':
+    path.write_bytes(data[:rng.randrange(len(data))])
+  else:
+    path.unlink()
+
+
+@contextlib.contextmanager
+def small_disk(folder, megabytes):
+  """A mounted file system of that size; PermissionError where that isn't allowed."""
+  path = pathlib.Path(folder) / 'disk'
+  path.mkdir()
+  done = subprocess.run(
+      ['mount', '-t', 'tmpfs', '-o', f'size={megabytes}m', 'tmpfs', str(path)],
+      capture_output=True, text=True)
+  if done.returncode:
+    raise PermissionError(f'no mount here: {done.stderr.strip()}')
+  try:
+    yield path
+  finally:
+    subprocess.run(['umount', '-l', str(path)], check=True)
+
+
+def full_disk(folder, reference, rng, size=2) -> Outcome:
+  """The disk is full for some saves in the middle of a run, then has room again."""
+  with small_disk(folder, 8) as disk:
+    workdir, ballast = disk / 'run', disk / 'ballast'
+    group = Group(folder, workdir, size)
+    after = rng.randrange(10, STEPS - 60, 10)
+    group.until(lambda: (steps(workdir) or [0])[-1] >= after)
+    kept = _fill(ballast, workdir)
+    group.until(lambda: any('could not be written' in group.log(i)
+                            for i in group.logs))
+    still_there = [s for s in kept if s in steps(workdir)]
+    ballast.unlink()
+    statuses = group.ends()
+    if set(statuses.values()) != {0}:
+      return Outcome(False, f'ended with {statuses}: {group.log(0)[-800:]}')
+    if not still_there:
+      return Outcome(False, f'of the checkpoints {kept} none was left')
+    if not same(state(workdir), reference):
+      return Outcome(False, 'other final weights than the undisturbed run')
+    lost = len(re.findall('could not be written', group.log(0)))
+    return Outcome(True, f'{lost} save(s) reported as failed, {still_there[-1]} kept, '
+                   'run finished with bit-identical weights')
+
+
+def _fill(ballast, workdir) -> list[int]:
+  """Fills the disk; returns the checkpoints that were complete then."""
+  with ballast.open('wb', buffering=0) as file:
+    with contextlib.suppress(OSError):
+      while True:
+        file.write(np.random.bytes(1 << 12))
+  return steps(workdir)
+
+
+def absent(folder, size=3, missing=1, timeout=12) -> Outcome:
+  """One process never starts."""
+  group = Group(folder, pathlib.Path(folder) / 'run', size,
+                (*WORDS, f'--start_timeout={timeout}'), absent=(missing,))
+  began = time.monotonic()
+  statuses = group.ends(120)
+  took = time.monotonic() - began
+  for i, status in statuses.items():
+    if status != 1 or f'Missing: process {missing}.' not in group.log(i):
+      return Outcome(False, f'{i} ended with {status}: {group.log(i)[-800:]}')
+  return Outcome(True, f'all others named it after {timeout} s of waiting '
+                 f'({took:.0f} s from their start)')

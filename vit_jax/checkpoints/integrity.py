@@ -1,0 +1,70 @@
+"""Checksums of a checkpoint's files: damage is found before it is trained on.
+
+Orbax and TensorStore notice a missing or truncated file, but not a flipped bit in the
+arrays themselves. So every checkpoint carries a list of its files with their sizes and
+CRC-32C, written before it is committed.
+"""
+
+import json
+import pathlib
+from concurrent import futures
+
+import google_crc32c
+
+_LIST = 'checksums.json'
+_BLOCK = 1 << 24
+_THREADS = 4
+
+
+def seal(directory):
+  """Writes the list of all files under `directory`, which must be complete."""
+  directory = pathlib.Path(directory)
+  names = sorted(
+      str(path.relative_to(directory)) for path in directory.rglob('*')
+      if path.is_file() and path.name != _LIST)
+  with futures.ThreadPoolExecutor(_THREADS) as pool:
+    sums = dict(zip(names, pool.map(
+        lambda name: _sum(directory / name), names), strict=True))
+  (directory / _LIST).write_text(json.dumps(sums, indent=1) + '\n')
+
+
+def damage(directory, share: tuple[int, int] = (0, 1)) -> str:
+  """What is wrong with the files under a sealed directory; '' if nothing is.
+
+  Args:
+    directory: that `seal` was called on.
+    share: (i, n): check only the i-th of n parts of the files.
+  """
+  directory = pathlib.Path(directory)
+  try:
+    expected = json.loads((directory / _LIST).read_text())
+    names = sorted(expected)[share[0]::share[1]]
+    with futures.ThreadPoolExecutor(_THREADS) as pool:
+      problems = pool.map(
+          lambda name: _problem(directory / name, *expected[name]), names)
+      return next((p for p in problems if p), '')
+  except FileNotFoundError:
+    return f'{directory / _LIST} is missing'
+  except (ValueError, TypeError, AttributeError):
+    return f'{directory / _LIST} is not readable'
+
+
+def _problem(path, size, crc):
+  try:
+    found_size, found_crc = _sum(path)
+  except OSError as e:
+    return f'{path}: {e.strerror}'
+  if found_size != size:
+    return f'{path} has {found_size} bytes, {size} were written'
+  if found_crc != crc:
+    return f'{path} has the CRC-32C {found_crc}, {crc} was written'
+  return ''
+
+
+def _sum(path) -> tuple[int, str]:
+  size, checksum = 0, google_crc32c.Checksum()
+  with open(path, 'rb') as file:
+    while block := file.read(_BLOCK):
+      size += len(block)
+      checksum.update(block)
+  return size, checksum.hexdigest().decode()

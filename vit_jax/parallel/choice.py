@@ -1,0 +1,94 @@
+"""Which mesh suits a model on a slice, where `config.mesh.fsdp` is 0.
+
+The rule, from compiled programs of ViTs on TPU slices:
+  - A state that is small beside the memory is replicated: plain data parallelism needs
+    the least communication.
+  - A larger one is divided over up to 16 neighbouring devices, a torus axis of a full
+    v5e or v6e slice, and replicated over the rest. Dividing it further makes shards too
+    thin for an efficient gather.
+  - It is divided further only if it would still fill half of the memory.
+A divisor must divide the devices of a slice, so that parameters are never gathered
+between slices, and every dim of a parameter that is to be divided.
+"""
+
+import math
+
+import jax
+
+from vit_jax.parallel import mesh as mesh_lib
+from vit_jax.parallel import rules
+from vit_jax.sections import MeshSection
+
+# Share of the memory up to which the state and its gradients are replicated.
+REPLICATED_SHARE = 1 / 8
+# Share that the divided state and gradients may fill.
+DIVIDED_SHARE = 1 / 2
+TORUS_AXIS = 16
+
+# GiB per JAX device by its kind, for devices that are not here (a plan's).
+_MEMORY_GIB = {
+    'TPU v2': 8, 'TPU v3': 16, 'TPU v4': 32, 'TPU v5 lite': 16, 'TPU v5': 95,
+    'TPU v5p': 95, 'TPU v6 lite': 32, 'TPU7x': 96}
+
+
+def fit(section: MeshSection, mesh, state):
+  """`mesh`, or one over the same devices that suits `state` better.
+
+  Args:
+    section: `config.mesh`; unless its `fsdp` is 0, `mesh` is what it asked for.
+    mesh: as made by `mesh.create(section, devices)`.
+    state: (abstract) `TrainState`.
+  """
+  if section.fsdp != 0:
+    return mesh
+  chosen = choose(section, mesh.devices.flatten().tolist(), state)
+  if chosen.fsdp == mesh.shape['fsdp']:
+    return mesh
+  devices = sorted(mesh.devices.flat, key=lambda d: d.id)
+  return mesh_lib.create(chosen, devices)
+
+
+def choose(section: MeshSection, devices, state) -> MeshSection:
+  """`section` with its `fsdp` of 0 replaced by a number that suits `state`."""
+  if section.fsdp != 0:
+    return section
+  if section.data > 0:
+    # The user has said how many replicas there are to be.
+    return MeshSection(section.data, -1)
+  memory = memory_bytes(devices[0])
+  needed = _bytes(state) + _bytes(state.params)
+  if memory is None or needed <= REPLICATED_SHARE * memory:
+    return MeshSection(-1, 1)
+  possible = divisors(len(devices) // mesh_lib.num_slices(devices), state.params)
+  fsdp = max(n for n in possible if n <= TORUS_AXIS)
+  for n in possible:
+    if needed / fsdp > DIVIDED_SHARE * memory and n > fsdp:
+      fsdp = n
+  return MeshSection(-1, fsdp)
+
+
+def divisors(num_devices: int, params) -> list[int]:
+  """Numbers that divide `num_devices` and every dim that axis `fsdp` divides."""
+  common = num_devices
+  for path, x in jax.tree_util.tree_leaves_with_path(params):
+    dims = rules.logical_dims(rules.path_name(path), len(x.shape))
+    for dim, size in zip(dims, x.shape, strict=True):
+      if rules.MESH_AXES[dim] == 'fsdp':
+        common = math.gcd(common, size)
+  return [n for n in range(1, common + 1) if common % n == 0]
+
+
+def memory_bytes(device) -> int | None:
+  """Memory of an accelerator; None where it is unknown, as on a CPU."""
+  try:
+    stats = device.memory_stats() or {}
+  except (AttributeError, NotImplementedError, jax.errors.JaxRuntimeError):
+    stats = {}  # A device of a plan.
+  if 'bytes_limit' in stats:
+    return stats['bytes_limit']
+  gib = _MEMORY_GIB.get(device.device_kind)
+  return gib and gib * 2**30
+
+
+def _bytes(tree):
+  return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
