@@ -75,7 +75,7 @@ class ModelSection:
   # without batch dims).
   remat: str = 'none'
   # How q/k/v are projected: '2d' matrices, '3d' (width, heads, head size)
-  # contractions, 'auto' picks by head size. The parameters are the same.
+  # contractions, 'auto' picks by platform and head size. The parameters are the same.
   projection: str = 'auto'
 
 

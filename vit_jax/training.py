@@ -46,7 +46,8 @@ def train(config, workdir: str, reuse: Reuse | None = None) -> dict:
     Stopped: after a signal or a preemption notice; the state has been saved.
   """
   if not isinstance(config, Config):
-    config = config_lib.from_dict(dict(getattr(config, 'to_dict', lambda: config)()))
+    config = config_lib.with_tuned(config_lib.from_dict(
+        dict(getattr(config, 'to_dict', lambda: config)())))
   config = config_lib.check(config)
   if config.keep_host_memory:
     host_memory.keep()  # Before JAX starts its threads.

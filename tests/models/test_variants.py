@@ -89,11 +89,17 @@ def test_every_section_field_reaches_the_model():
       assert getattr(model, name) == value, name
 
 
-@pytest.mark.parametrize('platform, dtype', [
-    ('cpu', jnp.float32), ('gpu', jnp.bfloat16), ('tpu', jnp.bfloat16)])
-def test_auto_dtype(platform, dtype):
+@pytest.mark.parametrize('platform, dtype, projection', [
+    ('cpu', jnp.float32, 'auto'), ('gpu', jnp.bfloat16, 'auto'),
+    ('tpu', jnp.bfloat16, '3d')])
+def test_what_is_auto_depends_on_the_platform(platform, dtype, projection):
   model = variants.from_section(ModelSection(), 10, platform)
   assert model.dtype == dtype and model.param_dtype == jnp.float32
+  assert model.projection == projection
+  chosen = variants.from_section(ModelSection(projection='2d'), 10, platform)
+  assert chosen.projection == '2d'
+  # Other families have no such option.
+  variants.from_section(ModelSection(variant='R50x1'), 10, platform)
 
 
 @pytest.mark.parametrize('options, words', [
