@@ -40,7 +40,8 @@ class Compiler:
     form = (model.scan, model.remat)
     ms = {'none': 60, 'dots_no_batch': 70, 'full': 100}[model.remat] + 20 * model.scan
     ms += {16: -3, 4: -5, 1: 0}[config.mesh.fsdp]
-    ms += {'2d': 4, '3d': 0, 'auto': 4}[model.projection]
+    # 'auto' is '3d' on a TPU.
+    ms += {'2d': 4, '3d': 0, 'auto': 0}[model.projection]
     ms -= 10 * bool(config.xla_options)
     ms += 30 * (config.accum_steps - 1)
     fits = form not in self.too_large
@@ -58,7 +59,7 @@ def test_the_best_of_every_stage_is_kept(config, facts):
   search = _search(config, facts, Compiler())
   tries = search.run()
   assert trial.settings(search.best.config, tune.tuned.SETTINGS) == {
-      'model.scan': False, 'model.remat': 'none', 'model.projection': '3d',
+      'model.scan': False, 'model.remat': 'none', 'model.projection': 'auto',
       'mesh.data': -1, 'mesh.fsdp': 4, 'accum_steps': 1,
       'xla_options': (('xla_tpu_scoped_vmem_limit_kib', '65536'),)}
   assert tries[0] is search.best
@@ -129,7 +130,7 @@ def test_the_file_is_what_train_takes(config, facts, tmp_path, monkeypatch):
   loaded = config_lib.load('any.py', [
       f'--config.tuned={path}', '--config.model.remat=dots', '--config.mesh.fsdp=2'])
   assert (loaded.model.remat, loaded.mesh.fsdp) == ('dots', 2)
-  assert loaded.model.projection == '3d'
+  assert loaded.model.scan is False
 
 
 def test_a_search_goes_on_from_its_file(tmp_path):
