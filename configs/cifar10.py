@@ -2,8 +2,11 @@
 
 Command   vit_jax train --config=configs/cifar10.py --workdir=runs/cifar10
 Data      prepared by TFDS; when it is missing, the error shows the command
-Hardware  one GPU or TPU chip
-Score     not measured yet
+Slice     one GPU or TPU chip
+Batch     512
+Steps     200 epochs = 19,531
+Score     nothing published: the settings are ours
+Measured  no
 """
 
 from ml_collections import ConfigDict

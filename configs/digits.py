@@ -1,7 +1,9 @@
 """A small ViT on scikit-learn's 1,797 handwritten digits: learns on any CPU.
 
 Command   vit_jax train --config=configs/digits.py --workdir=runs/digits
-Hardware  two CPU cores, about a minute
+Slice     two CPU cores, about a minute
+Batch     64
+Steps     1,500
 Score     98.3% test accuracy at the end, 98.9% at best (measured, 359 images)
 """
 

@@ -8,7 +8,7 @@ Slice      one 8-chip TPU slice; --config.accum_steps=8 where 512 images don't f
 Batch      512
 Steps      imagenet 20,000; cifar10 and cifar100 10,000; pets and flowers 500
 Measured   by us: no
-Score      published, table 5 of the paper from memory, pretrained on ImageNet-21k:
+Score      published, table 5 of the paper, pretrained on ImageNet-21k:
              model  imagenet   ReaL  cifar10  cifar100   pets  flowers
              B/16      83.97  88.35    98.95     91.67  94.43    99.38
              B/32      81.28  86.63    98.79     91.97  93.02    99.11

@@ -4,7 +4,11 @@ Command   vit_jax train --config=configs/folder.py:/path/to/images --workdir=run
 Layout    /path/to/images/train/<class>/*.jpg, and optionally .../test/<class>/*.jpg;
           without a test folder: --config.data.train_split='train[:90%]'
           --config.data.test_split='train[90%:]'
+Slice     one GPU or TPU chip; hours on a CPU
+Batch     64
+Steps     90 epochs
 Score     depends on the images; the settings are those of training from scratch
+Measured  no
 """
 
 from ml_collections import ConfigDict

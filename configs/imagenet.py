@@ -9,7 +9,7 @@ Batch      1,024 (baseline), 4,096 (paper)
 Steps      90 epochs = 111,477 (baseline), 300 epochs = 92,897 (paper)
 Score      baseline 76.5% top-1 (published), about 80% with --config.total_epochs=300;
            paper, after fine-tuning at 384 pixels with configs/finetune.py: B/16 77.91,
-           B/32 73.38, L/16 76.53, L/32 71.16 (published in table 5, from memory)
+           B/32 73.38, L/16 76.53, L/32 71.16 (published, table 5)
 Measured   by us: no
 Data       imagenet2012, prepared by TFDS from archives that one downloads by hand; for
            the extra evaluations also imagenet2012_real and imagenet_v2. Without these:

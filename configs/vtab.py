@@ -9,7 +9,7 @@ Presets    paper: the ViT paper's one setting for all tasks, 384 pixels
 Slice      one 8-chip TPU slice; --config.accum_steps=8 where 512 images don't fit
 Batch      512; 2,500 steps (paper), 2,500 or 10,000 (lightweight)
 Score      mean of 19 tasks, L/16 from ImageNet-21k: 72.72 +- 0.21 (published, ViT paper
-           table 2, from memory); B/16 has no published number in this protocol
+           table 2); B/16 has no published number in this protocol
 Measured   by us: no
 Data       16 TFDS data sets; resisc45 and diabetic_retinopathy need files downloaded by
            hand. What is missing is listed with what to do.

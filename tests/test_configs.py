@@ -83,6 +83,32 @@ def test_unknown_words_of_an_argument(spec, message):
     config_lib.load(f'{CONFIGS}/{spec}')
 
 
+# Table 3 of the ViT paper: epochs, learning rate, decay, weight decay, dropout, and its
+# caption: gradients are clipped on ImageNet alone.
+TABLE_3 = {
+    'multilabel.py:jft,B/16': (7, 8e-4, 'linear', 0.1, 0.0, 0.0),
+    'multilabel.py:jft,B/32': (7, 8e-4, 'linear', 0.1, 0.0, 0.0),
+    'multilabel.py:jft,L/32': (7, 6e-4, 'linear', 0.1, 0.0, 0.0),
+    'multilabel.py:jft,L/16': (14, 4e-4, 'linear', 0.1, 0.0, 0.0),
+    'multilabel.py:jft,H/14': (14, 3e-4, 'linear', 0.1, 0.0, 0.0),
+    'pretrain_i21k.py:B/16': (90, 1e-3, 'linear', 0.03, 0.1, 0.0),
+    'pretrain_i21k.py:L/16': (90, 1e-3, 'linear', 0.03, 0.1, 0.0),
+    'imagenet.py:paper,B/16': (300, 3e-3, 'cosine', 0.3, 0.1, 1.0),
+    'imagenet.py:paper,L/32': (300, 3e-3, 'cosine', 0.3, 0.1, 1.0),
+}
+
+
+@pytest.mark.parametrize('spec', TABLE_3)
+def test_pre_training_as_in_table_3(spec):
+  config = config_lib.load(f'{CONFIGS}/{spec}')
+  optimizer, schedule = config.optimizer, config.schedule
+  assert (config.total_epochs, optimizer.learning_rate, schedule.name,
+          optimizer.weight_decay, config.model.dropout,
+          optimizer.clip_norm) == TABLE_3[spec]
+  assert (config.batch_size, schedule.warmup_steps, optimizer.b1, optimizer.b2,
+          config.data.image_size) == (4096, 10_000, 0.9, 0.999, (224, 224))
+
+
 # Table 4 of the ViT paper, and the dev splits of its released code on the real sizes:
 # steps, learning rates, examples of the search's train and val, of train and test.
 TABLE_4 = {

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from conftest import picture, write_tiny
+import tiny_tfds
+from conftest import write_tiny
 
 from vit_jax.data import labels, open_source
 from vit_jax.errors import UserError
@@ -14,24 +15,6 @@ from vit_jax.sections import DataSection
 
 F = tfds.features
 COUNT = 16
-
-
-def fake(feature, rng):
-  """A random value of a feature; sequences of 0 to 9 more than their least."""
-  if isinstance(feature, F.FeaturesDict):
-    return {key: fake(value, rng) for key, value in feature.items()}
-  if isinstance(feature, F.Sequence):
-    return [fake(feature.feature, rng) for _ in range(rng.integers(3, 11))]
-  if isinstance(feature, F.ClassLabel):
-    return int(rng.integers(feature.num_classes))
-  if isinstance(feature, F.Image):
-    h, w, channels = feature.shape
-    return picture(rng.integers(1 << 30), h or 40, w or 56)[..., :channels]
-  if isinstance(feature, F.BBoxFeature):
-    return F.BBox(0.1, 0.1, 0.9, 0.9)
-  if isinstance(feature, F.Text):
-    return f't{rng.integers(1 << 30)}'
-  return (rng.random(feature.shape) * 20).astype(feature.np_dtype)
 
 
 # Where rules change their mind, in float32, and the two values beside each.
@@ -47,7 +30,7 @@ METRES = around(8, 20, 999)
 
 def example(spec, features, i):
   rng = np.random.default_rng([7, i])
-  made = fake(features, rng)
+  made = tiny_tfds.value(features, rng)
   objects = made.get('objects')
   if spec == 'clevr' and i < len(DEPTHS):
     for thing in objects:
@@ -159,6 +142,26 @@ def test_class_names_tell_the_raw_values():
   assert orientations[:3] == tuple(f'orientation {k}' for k in ('0-2', '3-4', '5-7'))
   assert orientations[15] == 'orientation 38-39'
   assert math.floor(37 / 2.5) == 14
+
+
+@pytest.mark.parametrize('name, key, number, expected', [
+    # 18 azimuths 20 degrees apart, elevations from 30 to 70 degrees.
+    ('smallnorb', 'label_azimuth', 17, 'azimuth 340°'),
+    ('smallnorb', 'label_elevation', 0, 'elevation 30°'),
+    ('smallnorb', 'label_elevation', 8, 'elevation 70°'),
+    ('smallnorb', 'label_lighting', 5, '5'),
+    ('patch_camelyon:2.*.*', 'label', 1, 'tumour in the centre'),
+    ('diabetic_retinopathy_detection/btgraham-300:3.*.*', 'label', 4, 'proliferative'),
+    ('dtd', 'label', 0, 'banded'),
+])
+def test_names_of_classes_that_are_numbers_in_tfds(
+    name, key, number, expected, tmp_path):
+  tiny_tfds.write_metadata(name, tmp_path, {'train': 10})
+  data = DataSection(name=name, dir=str(tmp_path), label_key=key)
+  source = open_source(data, 'train')
+  assert source.class_names[number] == expected
+  builder = tfds.builder(name, data_dir=str(tmp_path))
+  assert source.num_classes == builder.info.features[key].num_classes
 
 
 def parity_of_colours():

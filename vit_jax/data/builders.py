@@ -1,11 +1,11 @@
 """From `config.data.name` to the TFDS builder of a data set, never over the network."""
 
 import difflib
-import os
 import re
 
 import tensorflow_datasets as tfds
 
+from vit_jax.data.roots import data_root
 from vit_jax.errors import UserError
 from vit_jax.sections import DataSection
 
@@ -15,13 +15,6 @@ OWN = ('digits', 'folder', 'imagenet21k')
 
 class NotPrepared(UserError):
   """The data set is known, but its files are not there."""
-
-
-def data_root(directory: str) -> str:
-  """Where data sets lie: a setting, TFDS_DATA_DIR, or what TFDS takes by itself."""
-  # TFDS reads the variable once, on import; here it counts when it is used.
-  named = directory or os.environ.get('TFDS_DATA_DIR', '')
-  return os.path.expanduser(named or tfds.core.constants.DATA_DIR)
 
 
 def open_builder(data: DataSection):

@@ -35,7 +35,8 @@ import sys
 import tensorflow_datasets as tfds
 
 from vit_jax import workdir
-from vit_jax.data import builders, decode, synset_archives, tensorflow
+from vit_jax.data import decode, synset_archives, tensorflow
+from vit_jax.data.roots import data_root
 from vit_jax.errors import DataError, UserError
 
 NAME, VERSION = 'imagenet21k', '1.0.0'
@@ -225,7 +226,7 @@ def main(argv=None) -> int:
                       choices=('tfrecord', 'array_record'))
   parser.add_argument('--threads', type=int, default=0, help='0: one per core')
   args = parser.parse_args(argv)
-  root = builders.data_root(args.data_dir)
+  root = data_root(args.data_dir)
   try:
     done = prepare(args.source, root, args.classes, args.file_format, args.threads)
   except UserError as e:

@@ -6,6 +6,7 @@ import pathlib
 import tensorflow_datasets as tfds
 
 from vit_jax.data import builders
+from vit_jax.data.roots import data_root
 from vit_jax.errors import UserError
 from vit_jax.sections import DataSection
 
@@ -55,7 +56,7 @@ def how_to_prepare(name: str, data_dir: str = '') -> str:
   Raises:
     UserError: for a name that no data set has.
   """
-  root = builders.data_root(data_dir)
+  root = data_root(data_dir)
   if name == 'digits':
     return 'digits needs no preparation: the first use writes it.'
   if name == 'folder':
@@ -126,7 +127,7 @@ def _manual_steps(base, name, root):
 
 def not_prepared(data: DataSection) -> UserError:
   """The error for a data set whose files are not there."""
-  root = builders.data_root(data.dir)
+  root = data_root(data.dir)
   return builders.NotPrepared(
       f'Data set {data.name} is not prepared in {root}.\n'
       f'{how_to_prepare(data.name, data.dir)}')

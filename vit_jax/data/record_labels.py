@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vit_jax.data import labels, record_features
+from vit_jax.data import class_names, labels, record_features
 from vit_jax.errors import DataError, UserError
 from vit_jax.sections import DataSection
 
@@ -11,14 +11,16 @@ from vit_jax.sections import DataSection
 class FeatureLabels:
   """The feature `config.data.label_key`: a class, or a sequence of classes."""
 
-  def __init__(self, name: str, data: DataSection, feature, known: str):
-    """`feature` is that feature, or None; `known` describes the data set's."""
+  def __init__(self, builder: str, data: DataSection, feature, known: str):
+    """`feature` is that feature, or None; `known` describes the data set's.
+
+    `builder` is the name of the TFDS builder.
+    """
     self._key = data.label_key
     self._many = data.max_labels > 0
     single = _class_label(feature)
-    self._check(name, feature, single, known)
-    # Where no names were given, TFDS numbers the classes.
-    self.class_names = list(single.names)
+    self._check(data.name, feature, single, known)
+    self.class_names = class_names.readable(builder, self._key, single.names)
 
   def read(self, record) -> int | list:
     """An int, or a list where `config.data.max_labels` is set.
@@ -87,7 +89,7 @@ def open_labels(builder, data: DataSection):
   valid = [key for key, feature in flat.items() if _class_label(feature)]
   known = (f'Expected one of: {", ".join(valid) or "(there are none)"}. Its features '
            f'are: {", ".join(flat)}.')
-  return FeatureLabels(data.name, data, flat.get(data.label_key), known)
+  return FeatureLabels(builder.name, data, flat.get(data.label_key), known)
 
 
 def flatten(features, prefix='') -> dict:

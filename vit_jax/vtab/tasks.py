@@ -7,9 +7,7 @@ which the ViT paper says it follows.
 """
 
 import dataclasses
-import difflib
 
-from vit_jax.errors import UserError
 from vit_jax.vtab import subsets
 
 GROUPS = ('natural', 'specialized', 'structured')
@@ -115,44 +113,3 @@ TASKS = {task.name: task for task in (
     Task('smallnorb_elevation', 'structured', 'smallnorb:2.*.*', 9,
          label_key='label_elevation'),
 )}
-
-
-def select(names: str) -> list:
-  """Tasks of 'natural,dsprites_loc' or 'all', each once and in the table's order.
-
-  Besides names of tasks and groups, any part of a name will do that no other has.
-  """
-  chosen = set()
-  for word in filter(None, (word.strip().lower() for word in names.split(','))):
-    chosen.update(_named(word))
-  if not chosen:
-    raise UserError(f'{names!r} names no VTAB task. Give names such as '
-                    f'natural,dsprites_loc; groups: {", ".join(GROUPS)}, all.')
-  return [task for name, task in TASKS.items() if name in chosen]
-
-
-def find(name: str) -> Task:
-  """The one task of a name, or of a part that no other has."""
-  found = select(name)
-  if len(found) > 1:
-    raise UserError(f'{name!r} names {len(found)} VTAB tasks; expected one of '
-                    f'{", ".join(TASKS)}.')
-  return found[0]
-
-
-def _named(word):
-  if word == 'all':
-    return list(TASKS)
-  if word in GROUPS:
-    return [name for name, task in TASKS.items() if task.group == word]
-  if word in TASKS:
-    return [word]
-  parts = [name for name in TASKS if word in name]
-  if len(parts) == 1:
-    return parts
-  near = parts or difflib.get_close_matches(
-      word, [*TASKS, *GROUPS, 'all'], n=3, cutoff=0.5)
-  hint = f' Did you mean {" or ".join(near)}?' if near else ''
-  raise UserError(
-      f'{word!r} is no VTAB task or group.{hint} Tasks: {", ".join(TASKS)}. '
-      f'Groups: {", ".join(GROUPS)}, all.')
