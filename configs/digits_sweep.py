@@ -1,7 +1,8 @@
 """A sweep in small: two tasks on the digits, three learning rates, three seeds.
 
 Command   vit_jax sweep --config=configs/digits_sweep.py --workdir=runs/digits_sweep
-Hardware  two CPU cores, 12 runs of 300 steps: 155 seconds of processor time
+Hardware  two CPU cores, 12 runs of 300 steps of 64 images: 155 seconds of processor
+          time
 Score     91.6% test accuracy of digits_200, 95.0% of digits_all (measured, medians of
           three seeds, 359 images)
 

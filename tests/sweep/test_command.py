@@ -25,6 +25,24 @@ def test_a_plan_shows_everything_and_starts_nothing(tmp_path, capsys):
   assert 'unknown until a first cell has finished' in out
 
 
+@pytest.mark.parametrize('count', [2, 3])
+def test_plans_of_all_shards_are_the_sweep(tmp_path, capsys, count):
+  def cells_of(*words):
+    assert _sweep(tmp_path, '--plan', '--grid', 'total_steps=4,6', *words) == 0
+    out = capsys.readouterr().out
+    return [line.split() for line in out.splitlines()
+            if line.endswith(('to do', 'waits'))]
+  whole = cells_of()
+  shares = [cells_of(f'--shard={i}/{count}') for i in range(count)]
+  dealt = [row for share in shares for row in share if row[1] == 'search']
+  assert sorted(dealt) == sorted(row for row in whole if row[1] == 'search')
+  # Two tasks: dealt by task to two workers, by cell to three, when anybody may
+  # retrain the winners.
+  assert len({row[0] for row in shares[0]}) == (1 if count == 2 else 2)
+  retrained = sum(row[1] == 'final' for share in shares for row in share)
+  assert retrained == (4 if count == 2 else 3 * 4)
+
+
 def test_a_plan_knows_what_is_done_and_how_long_it_took(tmp_path, capsys):
   definition = sweeps.load(tmp_path)
   folder = Folder(str(tmp_path / 'sweep'))
@@ -47,6 +65,7 @@ def test_a_plan_knows_what_is_done_and_how_long_it_took(tmp_path, capsys):
     (['--tasks=fwe'], "'fwe'.*Did you mean few"),
     (['--grid', 'optimizer.rate=1'], 'Unknown config key config.optimizer.rate'),
     (['--shard=2/2'], '--shard=2/2 is no share'),
+    (['--plan', '--shard=2/2'], '--shard=2/2 is no share'),
     (['--keep_checkpoints=some'], 'choose one of final, all, none'),
     (['--plan', '--report'], 'either --plan or --report'),
     (['--report'], 'holds no sweep'),

@@ -34,6 +34,7 @@ def test_grid_values_have_the_type_of_their_key(word, expected):
     ('optimizer.learning_rate.x=1', 'Unknown config key'),
     ('optimizer=1', 'optimizer'),
     ('total_steps=many', 'total_steps takes a value of type int'),
+    ('optimizer.learning_rate=1e-3,oops', "learning_rate takes .* got 'oops'"),
     ('total_steps=', 'names no values'),
     ('total_steps', 'names no values'),
     ('seed=1,2', '--seeds=N'),

@@ -17,7 +17,7 @@ _HYBRID_B32 = ('R50+B/16', {'resnet_blocks': _STAGES_4})
 _HYBRID_L16 = ('R50+L/32', {'resnet_blocks': _STAGES_3})
 
 # (model as the paper names it, variant, options, epochs, published exaFLOPs). The
-# published numbers are quoted from memory.
+# published numbers are from a transcription of it.
 ROWS = (
     ('ViT-B/32', 'B/32', {}, 7, 55),
     ('ViT-B/16', 'B/16', {}, 7, 224),
@@ -52,7 +52,7 @@ def text() -> str:
       'Pre-training on JFT-300M, exaFLOPs = FLOPs per image x 3 x images seen',
       f'(224 pixels, {JFT_IMAGES:,.0f} images an epoch, {JFT_CLASSES:,} classes; a '
       'multiply-add is 2 FLOPs).',
-      'Published: table 6 of arXiv 2010.11929, quoted from memory.', '',
+      'Published: table 6 of arXiv 2010.11929, from a transcription.', '',
       f'{"model":<16}{"epochs":>6}{"GFLOPs/image":>14}{"exaFLOPs":>10}'
       f'{"published":>11}{"ratio":>7}']
   for name, variant, options, epochs, published in ROWS:

@@ -47,10 +47,11 @@ def run(workdir: str, settings: Settings):
 
 
 def plan(workdir: str, settings: Settings):
-  """Prints all cells, what is done, and how long the rest takes; starts nothing."""
+  """Prints the cells of a share, what is done, how long it takes; starts nothing."""
+  shard = flags.parse_shard(settings.shard)
   folder = Folder(workdir)
   definition = _load(settings, folder)
-  print(plan_lib.describe(definition, folder))
+  print(plan_lib.describe(definition, folder, shard))
   missing = prepared.missing(definition, folder.results)
   if missing:
     print(f'\n{missing}')

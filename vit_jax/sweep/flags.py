@@ -22,10 +22,17 @@ def parse_grid(word: str, base: Config) -> dict:
   try:
     values = ast.literal_eval(f'[{text}]')
   except (SyntaxError, ValueError):
-    values = [part.strip() for part in text.split(',')]
+    values = [_literal(part.strip()) for part in text.split(',')]
   words = {'true': True, 'false': False}
   values = [words.get(v.lower(), v) if isinstance(v, str) else v for v in values]
   return {key: check_values(key, values, base)}
+
+
+def _literal(text):
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    return text
 
 
 def check_values(key: str, values, base: Config) -> tuple:

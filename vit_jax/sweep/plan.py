@@ -2,16 +2,24 @@
 
 from vit_jax.models import flops, variants
 from vit_jax.progress import duration
-from vit_jax.sweep import locks, timing
+from vit_jax.sweep import locks, shares, timing
 from vit_jax.sweep.cells import Cell, shown
 from vit_jax.sweep.definition import Definition
 from vit_jax.sweep.folder import Folder
 
 
-def describe(definition: Definition, folder: Folder) -> str:
-  """A table of all cells, their totals and an estimate of the time."""
+def describe(definition: Definition, folder: Folder, shard=(0, 1)) -> str:
+  """A table of a worker's cells, their totals and an estimate of the time.
+
+  Cells that any worker may take are among them.
+  """
   results = folder.results
-  rows = timing.expected_cells(definition, results)
+  worker = shares.deal(definition, shard[1])
+  rows = [row for row in timing.expected_cells(definition, results)
+          if worker(row[0]) in (shard[0], None)]
+  if not rows:
+    return (f'Worker {shard[0]} of {shard[1]} has nothing to do: there are fewer cells '
+            'than workers.')
   pace = timing.Pace([cell for cell, _ in rows], results)
   table = [('task', 'stage', 'settings', 'seed', 'steps', 'images', 'time', 'state')]
   for row in rows:
