@@ -23,8 +23,13 @@ def run(tmp_path_factory):
   folder = tmp_path_factory.mktemp('commands')
   config, workdir = runs.write_config(folder), str(folder / 'run')
   out, err = runs.finish(runs.command(
-      'train', f'--config={config}', f'--workdir={workdir}'))
+      'train', f'--config={config}', f'--workdir={workdir}',
+      '--config.profile.start=1', '--config.profile.steps=2'))
   return config, workdir, out, err
+
+
+def test_profile_leaves_a_trace(run):
+  assert list(pathlib.Path(run[1], 'profile').rglob('*.xplane.pb'))
 
 
 def test_train_tells_its_plan_its_progress_and_its_result(run):

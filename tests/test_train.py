@@ -165,13 +165,6 @@ def test_best_checkpoint_is_kept(tmp_path):
   store.close()
 
 
-def test_profile_leaves_a_trace(tmp_path):
-  config = _config(tmp_path, '--config.profile.start=1', '--config.profile.steps=2',
-                   '--config.total_steps=4')
-  train(config, str(tmp_path / 'run'))
-  assert list((tmp_path / 'run' / 'profile').rglob('*.xplane.pb'))
-
-
 def test_epochs_become_steps(tmp_path):
   config = _config(tmp_path, '--config.total_steps=0', '--config.total_epochs=0.05',
                    '--config.eval_every=0')

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 
+from vit_jax import platforms
 from vit_jax.errors import UserError
 from vit_jax.stopping import Stopped
 
@@ -227,6 +228,7 @@ def main(argv=None) -> int:
   """Runs a command; returns the exit status. User errors have no traceback."""
   for name, value in _QUIET.items():
     os.environ.setdefault(name, value)
+  platforms.rule_out_tpu()
   overrides, rest = split_overrides(sys.argv[1:] if argv is None else argv)
   parser = make_parser()
   args, unknown = parser.parse_known_args(rest)
