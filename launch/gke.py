@@ -1,7 +1,10 @@
 """Kubernetes with TPU nodes: a JobSet for a training, an indexed Job for a sweep."""
 
+import dataclasses
+import pathlib
 import subprocess
 
+from launch import job as job_lib
 from launch import manifest, shell
 from launch.job import Job
 from vit_jax.errors import UserError
@@ -28,7 +31,7 @@ def add_flags(parser):
                       help='mounts a PersistentVolumeClaim')
   parser.add_argument('--bucket', action='append', default=[], metavar='BUCKET:PATH',
                       help='mounts a Cloud Storage bucket with the Cloud Storage FUSE '
-                           'driver')
+                           'driver; for the workdir, one with a hierarchical namespace')
   parser.add_argument('--service-account', default='', metavar='NAME')
   parser.add_argument('--namespace', default='')
   parser.add_argument('--context', default='', metavar='NAME',
@@ -59,6 +62,9 @@ def plan(job: Job, args) -> dict:
         f'--sweep={job.shards} on {args.slices} slice(s) of {found.hosts} host(s): a '
         'shard of a sweep is one process; choose a slice of one host, such as '
         'v5e:2x4.')
+  # The image has a copy of the clone as its working directory.
+  job = dataclasses.replace(
+      job, config=job_lib.config_in_clone(job.config) or job.config)
   pod = manifest.pod(job, found, args, multihost=args.slices * found.hosts > 1)
   if job.shards:
     return manifest.indexed_job(job, pod, args)
@@ -76,11 +82,29 @@ def _kubectl(args):
           '-f', '-']
 
 
+def _lost(job, args) -> str:
+  """What is wrong with a work directory that ends with its pod; '' if nothing is."""
+  workdir = pathlib.PurePosixPath(job.workdir)
+  if any(workdir.is_relative_to(value.partition(':')[2])
+         for value in [*args.volume, *args.bucket]):
+    return ''
+  return (f'--workdir={job.workdir} is in no --volume or --bucket, so that checkpoints '
+          'would be lost with the pod; give one, such as --volume=CLAIM:/runs with '
+          '--workdir=/runs/NAME.')
+
+
 def show(job: Job, args) -> str:
-  return f'{text(job, args)}# would be given to: {shell.join(_kubectl(args))}'
+  found, lost = slices.parse(args.slice), _lost(job, args)
+  refused = f'# --run would refuse: {lost}\n' if lost else ''
+  return (f'{text(job, args)}{refused}'
+          f'# for node pools of --machine-type={found.machine_type} '
+          f'--tpu-topology={found.topology}\n'
+          f'# would be given to: {shell.join(_kubectl(args))}')
 
 
 def run(job: Job, args) -> int:
   manifest_text = text(job, args)
+  if lost := _lost(job, args):
+    raise UserError(lost)
   shell.need('kubectl', 'install it, with credentials for the cluster')
   return subprocess.run(_kubectl(args), input=manifest_text, text=True).returncode

@@ -91,6 +91,15 @@ def _name(args):
   return name
 
 
+def config_in_clone(config: str) -> str:
+  """A `--config` as a copy of the clone has it; '' for a file outside of the clone."""
+  path, colon, argument = config.partition(':')
+  try:
+    return f'{pathlib.Path(path).resolve().relative_to(clone())}{colon}{argument}'
+  except ValueError:
+    return ''
+
+
 def clone() -> pathlib.Path:
   """The folder that holds `launch`, `vit_jax` and `configs`."""
   return pathlib.Path(__file__).resolve().parent.parent

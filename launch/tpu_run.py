@@ -13,6 +13,8 @@ from vit_jax.stopping import START_AGAIN
 
 # Failed calls of one kind in a row: a slice that reboots is out of reach for a while.
 _PATIENCE = 10
+# Failed tries to start, each of which may take minutes: workers that are booting.
+_START_PATIENCE = 5
 
 
 class Run:
@@ -31,8 +33,10 @@ class Run:
     self._install, self._start = scripts
     self._restarts_left = restarts
     self._last = ''
-    # Failed calls in a row: of `describe`, and of the question how the job is.
-    self._failures = {'resource': 0, 'job': 0}
+    # Failed calls in a row: of `describe`, of the question how the job is, of starts.
+    self._failures = {'resource': 0, 'job': 0, 'start': 0}
+    # What is left to do of a start.
+    self._starting = []
     self._was_active = False
 
   def commands(self) -> list[list[str]]:
@@ -78,14 +82,20 @@ class Run:
     return None
 
   def _turn_of_job(self):
+    if self._starting:
+      # On all workers again, since some may have started.
+      return self._go_on_starting()
     status = self._job_status()
     if status == 'absent':
       self._say('is ACTIVE; copying the code, installing and starting')
-      self.start()
+      self._starting = self._start_commands()
+      self._go_on_starting()
     elif status in ('gone', str(START_AGAIN)):
       self._say('the job was interrupted; starting it again')
       self._use_restart()
-      self._call(self.resource.ssh(self._start))
+      # All of it: what --setup has mounted is gone from a machine that was rebooted.
+      self._starting = self._start_commands()
+      self._go_on_starting()
     elif status.isdigit():
       self._say(f'the job ended with status {status}')
       if status != '0':
@@ -97,12 +107,25 @@ class Run:
     self._last = status
     return None
 
+  def _go_on_starting(self):
+    while self._starting:
+      words = self._starting[0]
+      status = subprocess.run(words, check=False).returncode
+      if status:
+        self._failures['start'] += 1
+        if self._failures['start'] >= _START_PATIENCE:
+          raise _failed(self.resource.name, words, status)
+        return self._say('not all workers did that; trying again')
+      self._starting.pop(0)
+    self._failures['start'] = 0
+
   def start(self):
     """Copies the code, installs it and starts the job."""
     for words in self._start_commands():
       self._call(words)
 
   def delete(self):
+    self._starting = []
     self._call(self.resource.delete())
 
   def _state(self):
@@ -137,12 +160,14 @@ class Run:
     self._restarts_left -= 1
 
   def _call(self, words):
-    try:
-      subprocess.run(words, check=True)
-    except subprocess.CalledProcessError as e:
-      raise UserError(f'{" ".join(words[:5])} {self.resource.name} ended with status '
-                      f'{e.returncode}; its message is above. The same command goes '
-                      'on where things stand.') from e
+    status = subprocess.run(words, check=False).returncode
+    if status:
+      raise _failed(self.resource.name, words, status)
 
   def _say(self, text):
     print(f'{self.resource.name}: {text}', flush=True)
+
+
+def _failed(name, words, status):
+  return UserError(f'{" ".join(words[:5])} {name} ended with status {status}; its '
+                   'message is above. The same command goes on where things stand.')

@@ -45,7 +45,8 @@ def add_flags(parser):
   parser.add_argument('--python', default='3.12', metavar='VERSION')
   parser.add_argument('--setup', default='', metavar='COMMAND',
                       help='shell command for every worker before the installation, '
-                           'such as one that mounts the workdir')
+                           'such as one that mounts the workdir; runs before every '
+                           'start, so it must not mind a second time')
   parser.add_argument('--restarts', type=int, default=100, metavar='K',
                       help='how often a preempted job is started again')
   parser.add_argument('--poll', type=float, default=60, metavar='SECONDS')
@@ -87,14 +88,12 @@ def plan(job: Job, args) -> list[Run]:
 
 
 def _on_workers(job):
-  path, colon, argument = job.config.partition(':')
-  try:
-    inside = pathlib.Path(path).resolve().relative_to(job_lib.clone())
-  except ValueError as e:
+  inside = job_lib.config_in_clone(job.config)
+  if not inside:
     raise UserError(
         f'--config={job.config} is not in {job_lib.clone()}, so it would not be copied '
-        'to the workers: put it there and commit it.') from e
-  return dataclasses.replace(job, config=f'{inside}{colon}{argument}')
+        'to the workers: put it there and commit it.')
+  return dataclasses.replace(job, config=inside)
 
 
 def archive_path(job: Job) -> pathlib.Path:

@@ -132,7 +132,9 @@ def shorten(names, most=5) -> str:
 
 def _versions():
   packages = ('vit_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
-              'tensorflow-datasets', 'numpy')
+              'tensorflow-datasets', 'numpy',
+              # The compiler on a TPU, and what decodes the images.
+              'libtpu', 'tensorflow', 'tensorflow-cpu')
   found = {}
   for package in packages:
     try:

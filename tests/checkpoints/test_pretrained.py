@@ -7,9 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from vit_jax.checkpoints import initial, opening, pretrained
+from vit_jax import config as config_lib
+from vit_jax import workdir as workdir_lib
+from vit_jax.checkpoints import initial, opening, orbax_model, pretrained
 from vit_jax.checkpoints.jax_names import POSITIONS
 from vit_jax.checkpoints.load import load
+from vit_jax.checkpoints.store import Store
 from vit_jax.errors import UserError
 from vit_jax.models import layout, variants
 from vit_jax.parallel import mesh as mesh_lib
@@ -79,6 +82,80 @@ def test_arrays_arrive_as_the_run_wants_them(fsdp, scan):
       jax.tree.leaves(state.params), strict=True):
     np.testing.assert_array_equal(x, y, err_msg=str(path))
     assert x.sharding == z.sharding
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  """A run of 10 classes and 6 x 6 patches that has saved random parameters."""
+  run = tmp_path / 'run'
+  config = config_lib.from_dict({
+      'model': {'variant': ''} | _SIZES | {'patch_size': (8, 8)}, 'ema_decay': 0.9,
+      'data': {'image_size': (48, 48)}})
+  workdir_lib.claim(str(run), config, workdir_lib.DatasetFacts('x', 9, 10, ('a',) * 10))
+  _, state = _job()
+  numbers = iter(range(1, 1000))
+  random = jax.tree.map(
+      lambda x: jax.random.normal(jax.random.key(next(numbers)), x.shape), state.params)
+  store = Store(run, config.checkpoint)
+  store.save(TrainState(jax.numpy.int32(3), state.params, {}, random), config)
+  store.wait()
+  store.close()
+  return run, random
+
+
+def _numpy_reads(monkeypatch):
+  """The names that are read as whole arrays from here on."""
+  names, restore = [], orbax_model._restore
+  def spy(path, subtree='', wanted=None, args=None):
+    names.extend(wanted if args is None else ())
+    return restore(path, subtree, wanted, args)
+  monkeypatch.setattr(orbax_model, '_restore', spy)
+  return names
+
+
+@pytest.mark.parametrize('fsdp', [1, 8])
+def test_a_work_directory_goes_straight_to_the_devices(fsdp, workdir, monkeypatch):
+  path, expected = workdir
+  job, state = _job(fsdp=fsdp)
+  read = _numpy_reads(monkeypatch)
+  initial.check(str(path), job)
+  loaded = initial.load_params(state, str(path), job)
+  assert read == []
+  for (name, x), y, z in zip(
+      jax.tree_util.tree_leaves_with_path(loaded.params), jax.tree.leaves(expected),
+      jax.tree.leaves(state.params), strict=True):
+    np.testing.assert_array_equal(x, y, err_msg=str(name))
+    assert x.sharding == z.sharding
+
+
+def test_of_a_work_directory_only_what_changes_is_read_whole(workdir, monkeypatch):
+  path, expected = workdir
+  job, state = _job(num_classes=5, image_size=(32, 32), fsdp=4)
+  read = _numpy_reads(monkeypatch)
+  loaded = initial.load_params(state, str(path), job)
+  assert set(read) == {POSITIONS, 'head/kernel', 'head/bias'}
+  assert loaded.params['Transformer']['posembed_input']['pos_embedding'].shape == (
+      1, 1 + 16, 32)
+  np.testing.assert_array_equal(loaded.params['cls'], expected['cls'])
+
+
+def test_blocks_of_a_work_directory_can_be_stacked(workdir):
+  path, expected = workdir
+  job, state = _job(fsdp=4, scan=True)
+  loaded = initial.load_params(state, str(path), job)
+  jax.tree.map(np.testing.assert_array_equal, loaded.params,
+               layout.stack_blocks(expected))
+
+
+def test_a_damaged_work_directory_is_refused(workdir):
+  path, _ = workdir
+  file = max((path / 'checkpoints/3/state').rglob('*'), key=lambda p: p.is_file()
+             and p.stat().st_size)
+  content = bytearray(file.read_bytes())
+  content[len(content) // 2] ^= 1
+  file.write_bytes(content)
+  with pytest.raises(UserError, match='init.checkpoint.*is damaged.*CRC-32C'):
+    initial.check(str(path), _job()[0])
 
 
 def test_pre_logits_and_head_can_be_kept():

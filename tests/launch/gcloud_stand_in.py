@@ -2,7 +2,8 @@
 
 Started as a program. $STAND_IN is its folder: `states` has one line for each answer of
 `describe` (the last one stays), `exists` says that there is a queued resource, `calls`
-gets one JSON list for each call, and `homes` has a home folder for each worker, where
+gets one JSON list for each call, `unreachable` makes the next `ssh` fail whose command
+holds its text, and `homes` has a home folder for each worker, where
 `ssh` runs its command with a shell as sshd would.
 
 The flags are those of the reference pages of `gcloud compute tpus queued-resources`,
@@ -96,8 +97,9 @@ def _homes(args):
 
 
 def ssh(args):
-  if (FOLDER / 'unreachable').exists():
-    (FOLDER / 'unreachable').unlink()
+  unreachable = FOLDER / 'unreachable'
+  if unreachable.exists() and unreachable.read_text() in args.command:
+    unreachable.unlink()
     sys.exit(255)
   print('SSH: Attempting to connect to worker 0...')
   for home in _homes(args):

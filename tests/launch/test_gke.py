@@ -209,6 +209,7 @@ sys.exit(7)''')
   kubectl.chmod(0o755)
   monkeypatch.setenv('PATH', str(tmp_path), prepend=':')
   words = ['gke', CONFIG, '--workdir=/runs/d', '--slice=v4-32', '--image=i',
+           '--volume=runs:/runs',
            '--context=my cluster']
   assert main_lib.main(words) == 0
   shown = capsys.readouterr().out
@@ -216,12 +217,38 @@ sys.exit(7)''')
   assert main_lib.main([*words, '--run']) == 7
   argv, text = json.loads((tmp_path / 'got').read_text())
   assert argv == ['--context=my cluster', 'apply', '-f', '-']
-  assert shown == (f"{text}# would be given to: kubectl '--context=my cluster' apply "
-                   '-f -\n')
+  assert shown == (
+      f'{text}# for node pools of --machine-type=ct4p-hightpu-4t --tpu-topology=2x2x4\n'
+      "# would be given to: kubectl '--context=my cluster' apply -f -\n")
 
 
 def test_without_kubectl_it_says_so(tmp_path, monkeypatch, capsys):
   monkeypatch.setenv('PATH', str(tmp_path))
   assert main_lib.main(['gke', CONFIG, '--workdir=/runs/d', '--slice=v4-32',
-                        '--image=i', '--run']) == 1
+                        '--image=i', '--volume=runs:/runs', '--run']) == 1
   assert 'no kubectl on this machine' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('words,kept', [
+    ((), False), (('--volume=runs:/ru',), False), (('--volume=runs:/runs',), True),
+    (('--volume=a:/b', '--bucket=runs:/runs/d'), True),
+    (('--volume=runs:/runs', '--workdir=runs/d'), False)])
+def test_a_workdir_that_would_be_lost_with_its_pod_is_refused(
+    words, kept, tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv('PATH', str(tmp_path))
+  command = ['gke', CONFIG, '--workdir=/runs/d', '--slice=v4-32', '--image=i', *words]
+  assert main_lib.main(command) == 0
+  assert ('# --run would refuse: --workdir=' in capsys.readouterr().out) == (not kept)
+  assert main_lib.main([*command, '--run']) == 1
+  expected = 'no kubectl' if kept else 'would be lost with the pod'
+  assert expected in capsys.readouterr().err
+
+
+def test_a_config_is_named_as_the_image_has_it(monkeypatch, tmp_path):
+  clone = job_lib.clone()
+  monkeypatch.chdir(tmp_path)
+  args = main_lib.make_parser().parse_args(
+      ['gke', f'--config={clone}/configs/finetune.py:pets', '--workdir=/runs/d',
+       '--slice=v4-32', '--image=i'])
+  found = yaml.safe_load(gke.text(job_lib.from_flags(args, ()), args))
+  assert '--config=configs/finetune.py:pets' in _pod(found)[1]['command']

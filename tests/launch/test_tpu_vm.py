@@ -74,7 +74,7 @@ def test_a_preempted_slice_is_made_again_and_the_job_goes_on(cloud, capsys):
 def test_a_job_that_says_start_again_is_started_again(cloud, capsys):
   cloud.plays('ACTIVE', '75 75 0')
   assert main_lib.main([*WORDS, '--run', '--restarts=2']) == 0
-  assert cloud.commands() == ['create', 'scp', 'install', 'start', 'start', 'start']
+  assert cloud.commands() == ['create', *['scp', 'install', 'start'] * 3]
   log = cloud.folder / 'homes' / '0-1' / 'vit_jax' / 'd' / 'log'
   assert log.read_text().splitlines() == ['job says 75', 'job says 75', 'job says 0']
 
@@ -132,10 +132,30 @@ def test_a_rebooting_worker_is_waited_for_and_its_job_started_again(
       for pid in (cloud.folder / 'homes').glob('*/vit_jax/d/pid'):
         os.killpg(int(pid.read_text()), 9)
   _between_turns(monkeypatch, reboot)
-  assert main_lib.main([*WORDS, '--run']) == 0
-  assert cloud.commands() == ['create', 'scp', 'install', 'start', 'start']
+  assert main_lib.main([*WORDS, '--run', '--setup=echo mounted >> ~/mounts']) == 0
+  assert cloud.commands() == ['create', *['scp', 'install', 'start'] * 2]
+  for home in (cloud.folder / 'homes').iterdir():
+    assert (home / 'mounts').read_text() == 'mounted\n' * 2
   out = capsys.readouterr().out
   assert 'd: the job is unreachable' in out and 'd: the job was interrupted' in out
+
+
+@pytest.mark.parametrize('step', ['pip install', 'setsid'])
+def test_a_start_that_a_worker_misses_is_tried_again(cloud, step, capsys):
+  cloud.plays('ACTIVE', '0')
+  (cloud.folder / 'unreachable').write_text(step)
+  assert main_lib.main([*WORDS, '--run']) == 0
+  again = ['install', 'install', 'start'] if step != 'setsid' else [
+      'install', 'start', 'start']
+  assert cloud.commands() == ['create', 'scp', *again]
+  assert 'trying again' in capsys.readouterr().out
+
+
+def test_a_start_that_keeps_failing_is_an_error(cloud, capsys):
+  cloud.plays('ACTIVE', '0')
+  assert main_lib.main([*WORDS, '--run', '--setup=exit 7']) == 1
+  assert cloud.commands() == ['create', 'scp', *['install'] * 5]
+  assert 'ended with status 7' in capsys.readouterr().err
 
 
 def test_a_resource_out_of_reach_for_long_is_an_error(cloud, monkeypatch, capsys):

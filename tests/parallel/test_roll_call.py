@@ -46,6 +46,27 @@ def test_everybody_learns_of_everybody():
   assert results[2][1][0].receive() == [{'hello': 2}]
 
 
+def test_what_comes_right_behind_the_verdict_is_not_lost():
+  with socket.create_server(('localhost', 0)) as server:
+    def serve():
+      connection, _ = server.accept()
+      with connection:
+        line = roll_call.Line(connection)
+        member = line.receive()[0]['member']
+        connection.sendall(b''.join(json.dumps(m).encode() + b'\n' for m in (
+            {'members': [member]}, {'alive': ''}, {'error': 'no'})))
+        line.receive()
+    thread = threading.Thread(target=serve)
+    thread.start()
+    address = f'localhost:{server.getsockname()[1]}'
+    [(members, lines)] = _hold(address, [(2, 1)])
+    assert members[0].process_id == 1
+    lines[0].socket.settimeout(5)
+    assert lines[0].receive() == [{'alive': ''}, {'error': 'no'}]
+    lines[0].close()
+    thread.join()
+
+
 def test_port_is_free_again_for_jax():
   address = _address()
   results = _hold(address, [(2, 0), (2, 1)])

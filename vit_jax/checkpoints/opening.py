@@ -49,6 +49,7 @@ class Checkpoint:
   weights: dict[str, Weight]  # by our names, blocks unrolled
   stored: dict[str, Weight]  # as in the file
   notes: list[str]  # what of the file was left aside
+  own: orbax_model.Own | None = None  # of this project's checkpoints
 
 
 @contextlib.contextmanager
@@ -76,7 +77,7 @@ def opened(path, overrides: dict | None = None, *, image_size=None,
         raise
       said[e.field] = hints[e.field]
       read = _read(stack, path, subtree, said, best)
-    detected, weights, stored, notes = read
+    detected, weights, stored, notes, own = read
     if position_grid:
       detected.grid = tuple(position_grid)
     model = detected.create(said)
@@ -84,7 +85,7 @@ def opened(path, overrides: dict | None = None, *, image_size=None,
     world = WORLDS[detected.world]
     expected = shapes_of(model, grid)
     ours = names.to_ours(world.read(model, expected), weights, expected, path)
-    yield Checkpoint(path, world, detected, model, grid, ours, stored, notes)
+    yield Checkpoint(path, world, detected, model, grid, ours, stored, notes, own)
 
 
 def list_stored(path) -> dict[str, Weight]:
@@ -117,13 +118,13 @@ def _shapes_of(model, grid):
 
 
 def _read(stack, path, subtree, overrides, best):
-  """(detected, weights by their names, stored weights, notes)."""
+  """(detected, weights by their names, stored weights, notes, own)."""
   path = epath.Path(path)
   with reachable(path):
     ours = _read_ours(path, best)
     stored, config = (ours[1], {}) if ours else _read_file(stack, path)
   if ours:
-    return ours[0], stored, stored, []
+    return ours[0], stored, stored, [], ours[2]
   notes = []
   if path.suffix == '.npz':
     weights, notes = _root(path, stored, subtree)
@@ -139,11 +140,11 @@ def _read(stack, path, subtree, overrides, best):
         f'{path} is a checkpoint of another architecture: it holds {some}, ... '
         'Expected a ViT of vision_transformer, big_vision, Hugging Face or timm, an '
         'MLP-Mixer or a ResNet of BiT.')
-  return detected, weights, stored, notes
+  return detected, weights, stored, notes, None
 
 
 def _read_ours(path, best):
-  """(detected, weights) of this project's formats, None for all others."""
+  """(detected, weights, own) of this project's formats, None for all others."""
   if not path.is_dir():
     return None
   if orbax_model.is_model(path):

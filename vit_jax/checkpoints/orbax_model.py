@@ -6,6 +6,7 @@ all that it is about to write, which would be the whole model otherwise.
 """
 
 import json
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints.detect import Detected, grid_of, image_size_of
 from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.store import Store
-from vit_jax.checkpoints.weights import Weight, of_array
+from vit_jax.checkpoints.weights import Weight
 from vit_jax.errors import UserError
 from vit_jax.models import options as options_lib
 from vit_jax.models import variants
@@ -35,22 +36,21 @@ def is_workdir(path: epath.Path) -> bool:
   return (path / 'config.json').is_file() and (path / 'checkpoints').is_dir()
 
 
-def read_model(path: epath.Path) -> tuple[Detected, dict[str, Weight]]:
-  """The model of an export, and its parameters."""
+def read_model(path: epath.Path) -> tuple[Detected, dict[str, Weight], 'Own']:
+  """The model of an export, its parameters, and what only `Own` can do."""
   try:
     values = json.loads((path / _MODEL).read_text())
     if values['format'] != _FORMAT:
       raise ValueError(f'its format is {values["format"]!r}')
     detected = _detected(
         values['class'], values['options'], tuple(values['image_size']))
-    weights = {}
-    for folder in sorted((path / _PARAMS).iterdir()):
-      weights |= _Part(folder).weights()
+    parts = [_Part(folder) for folder in sorted((path / _PARAMS).iterdir())]
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise UserError(
         f'{path} is not a readable exported model: {e}. Expected {_MODEL} with '
         f'format {_FORMAT!r} and an Orbax folder {_PARAMS}.') from e
-  return detected, weights
+  own = Own(parts)
+  return detected, own.weights(), own
 
 
 def write_model(folder: epath.Path, model, grid, weights: dict[str, Weight],
@@ -82,8 +82,9 @@ def _part(name):
   return '.'.join(names[:2]) if names[0] == 'Transformer' else names[0]
 
 
-def read_workdir(path: epath.Path, *, best: bool) -> tuple[Detected, dict]:
-  """The model of a run, and the parameters of its best or newest checkpoint."""
+def read_workdir(
+    path: epath.Path, *, best: bool) -> tuple[Detected, dict[str, Weight], 'Own']:
+  """As `read_model`, of a run's best or newest checkpoint."""
   config = workdir_lib.read_config(path)
   num_classes = workdir_lib.read_dataset(path).num_classes
   model = variants.from_section(config.model, num_classes, jax.default_backend())
@@ -95,12 +96,17 @@ def read_workdir(path: epath.Path, *, best: bool) -> tuple[Detected, dict]:
       raise UserError(
           f'{path} holds no checkpoint yet; give the work directory of a run that has '
           'saved one.')
-    part = 'ema' if config.ema_decay > 0 else 'params'
-    params = _restore(epath.Path(store.path(step)) / 'state', part)
+    own = Own([_Part(epath.Path(store.path(step)) / 'state',
+                     'ema' if config.ema_decay > 0 else 'params')],
+              lambda share: store.damage(step, share))
+  except (OSError, ValueError, KeyError) as e:
+    raise UserError(
+        f'{path} holds a checkpoint that cannot be read: {e}. Give another one, or '
+        'train it again.') from e
   finally:
     store.close()
   detected = _detected(type(model).__name__, options, config.data.image_size)
-  return detected, {name: of_array(x) for name, x in params.items()}
+  return detected, own.weights(), own
 
 
 def _detected(class_name, options, image_size):
@@ -115,38 +121,93 @@ def _detected(class_name, options, image_size):
   return detected
 
 
-class _Part:
-  """One Orbax folder of an export, read as a whole when the first array is needed."""
+class Own:
+  """What this project's own checkpoints can do beside handing out their weights."""
 
-  def __init__(self, folder):
-    self._folder = folder
+  def __init__(self, parts: list, damage: Callable = lambda share: ''):
+    """`damage` is `integrity.damage` of the files; exports have no checksums."""
+    self._parts, self.damage = parts, damage
+
+  def weights(self) -> dict[str, Weight]:
+    return {name: w for part in self._parts for name, w in part.weights().items()}
+
+  def restore(self, likes: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Stored arrays where and as what `likes` are.
+
+    Every process reads what its devices will hold, so no host has a whole model. All
+    processes must call it.
+
+    Args:
+      likes: by the stored names, with the stored shapes.
+    """
+    restored = {}
+    for part in self._parts:
+      restored |= part.restore(likes)
+    return restored
+
+
+class _Part:
+  """One Orbax folder, or a subtree of one.
+
+  Its arrays are read as a whole when the first is needed, without those that have been
+  restored onto devices.
+  """
+
+  def __init__(self, folder, subtree: str = ''):
+    self._folder, self._subtree = folder, subtree
+    self._arrays = _metadata(folder, subtree)
+    self._together = set(self._arrays)
     self._waiting = {}
 
   def weights(self) -> dict[str, Weight]:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-      tree = checkpointer.metadata(self._folder).item_metadata.tree
     return {
         name: Weight(tuple(x.shape), np.dtype(x.dtype),
                      lambda name=name: self._read(name))
-        for name, x in flatten(tree).items()}
+        for name, x in self._arrays.items()}
+
+  def restore(self, likes: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    wanted = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+              for name, x in likes.items() if name in self._arrays}
+    if not wanted:
+      return {}
+    self._together -= wanted.keys()
+    args = ocp.checkpoint_utils.construct_restore_args(nest(wanted))
+    return _restore(self._folder, self._subtree, wanted, args)
 
   def _read(self, name):
     if name not in self._waiting:
-      self._waiting = _restore(self._folder)
+      self._waiting = _restore(self._folder, self._subtree, {
+          n: self._arrays[n] for n in self._together | {name}})
     return self._waiting.pop(name)
 
 
-def _restore(path, subtree: str = '') -> dict[str, np.ndarray]:
-  """{flat name: array} of an Orbax tree, or of one subtree of it."""
+def _metadata(path, subtree: str = '') -> dict:
+  """{flat name: shape and dtype} of an Orbax tree, or of one subtree of it."""
   with reachable(path), ocp.Checkpointer(
       ocp.PyTreeCheckpointHandler()) as checkpointer:
     tree = checkpointer.metadata(path).item_metadata.tree
-    wanted = {subtree: tree[subtree]} if subtree else tree
-    as_numpy = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+  return flatten(tree[subtree] if subtree else tree)
+
+
+def _restore(path, subtree: str = '', wanted: dict | None = None, args=None) -> dict:
+  """{flat name: array} of an Orbax tree, or of one subtree of it.
+
+  Args:
+    path: its folder.
+    subtree: '' or the first part of the stored names.
+    wanted: {flat name: shape and dtype}; None: everything.
+    args: nested restore arguments of `wanted`; None: NumPy arrays.
+  """
+  item = nest(_metadata(path, subtree) if wanted is None else wanted)
+  if args is None:
+    args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+  if subtree:
+    item, args = {subtree: item}, {subtree: args}
+  with reachable(path), ocp.Checkpointer(
+      ocp.PyTreeCheckpointHandler()) as checkpointer:
     try:
       restored = checkpointer.restore(path, args=ocp.args.PyTreeRestore(
-          item=wanted, restore_args=as_numpy, partial_restore=bool(subtree)))
+          item=item, restore_args=args, partial_restore=True))
     except (OSError, ValueError, KeyError) as e:
       raise UserError(
           f'{path} is not a readable Orbax checkpoint: {e}. Export or train it '

@@ -46,14 +46,21 @@ class Line:
   def send(self, message: dict):
     self.socket.sendall(json.dumps(message).encode() + b'\n')
 
-  def receive(self) -> list[dict] | None:
+  def receive(self, one: bool = False) -> list[dict] | None:
     """The messages that have come; None once the other end is gone.
+
+    Args:
+      one: take the first alone; those behind it stay for whoever reads next.
 
     Raises:
       ValueError: if the other end does not speak this protocol.
     """
     try:
-      data = self.socket.recv(1 << 16)
+      size = 1 << 16
+      if one:
+        seen = self.socket.recv(size, socket.MSG_PEEK)
+        size = seen.find(b'\n') + 1 or size
+      data = self.socket.recv(size)
     except (BlockingIOError, TimeoutError, InterruptedError):
       return []
     except OSError:
@@ -113,6 +120,8 @@ class _Desk:
 
   def run(self):
     with _listen(self._port) as listener:
+      # A caller may have hung up before it is answered: never wait for the next one.
+      listener.setblocking(False)
       self._selector.register(listener, selectors.EVENT_READ)
       error = ''
       while len(self._members) < self._size and not error:
@@ -137,7 +146,10 @@ class _Desk:
   def _serve(self, key, listener) -> str:
     """Handles one event; returns an error that ends the roll call, or ''."""
     if key.fileobj is listener:
-      connection, _ = listener.accept()
+      try:
+        connection, _ = listener.accept()
+      except OSError:
+        return ''  # It has hung up.
       connection.setblocking(False)
       self._selector.register(connection, selectors.EVENT_READ, Line(connection))
       return ''
@@ -247,7 +259,8 @@ def _report(address, size, me, timeout):
 def _verdict(line, deadline):
   line.socket.settimeout(1.0)
   while time.monotonic() < deadline:
-    messages = line.receive()
+    # What comes after the verdict is for the watch.
+    messages = line.receive(one=True)
     if messages is None:
       raise ValueError('it hung up; another program or run may be using the port')
     if messages:

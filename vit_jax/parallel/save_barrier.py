@@ -70,6 +70,8 @@ class SaveBarrier:
     return {name.rsplit('/', 1)[1] for name, _ in self._client.key_value_dir_get(place)}
 
   def _forget(self, place):
+    if self._me:
+      return
     self._passed.append(place)
-    if len(self._passed) > _KEPT and self._me == 0:
+    if len(self._passed) > _KEPT:
       self._client.key_value_delete(self._passed.pop(0))

@@ -14,6 +14,7 @@ import threading
 import time
 
 from vit_jax.parallel.roll_call import Line, Member
+from vit_jax.stopping import START_AGAIN
 
 # Seconds without a sign of life until a process counts as lost.
 SILENCE = 90.0
@@ -22,8 +23,8 @@ _SIGN_EVERY = 5.0
 _NEWS_WITHIN = 5.0
 # Time that this process's own last words may take.
 _LAST_WORDS = 15.0
-# sysexits.h's EX_TEMPFAIL: the same command will go on from the newest checkpoint.
-LOST_STATUS = 75
+# The same command will go on from the newest checkpoint.
+LOST_STATUS = START_AGAIN
 
 
 class Watch:

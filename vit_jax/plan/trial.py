@@ -190,8 +190,12 @@ class Cache:
 
   def __setitem__(self, key, value):
     self._values[key] = value
-    self._path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(self._path, self._values)
+    try:
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      write_json(self._path, self._values)
+    except OSError as e:
+      raise UserError(f'Cannot write {self._path}: {e.strerror}. Name another file.'
+                      ) from e
 
 
 def _key(lowered, config, target):
