@@ -115,23 +115,6 @@ def test_signal_saves_and_the_status_says_why(tmp_path, number, status):
   assert err == ''
 
 
-def test_sigterm_to_one_of_two_processes_stops_both_at_the_same_step(tmp_path):
-  config, workdir = runs.write_config(tmp_path), str(tmp_path / 'run')
-  address = f'localhost:{_free_port()}'
-  processes = [runs.command(
-      'train', f'--config={config}', f'--workdir={workdir}', *LONG,
-      '--num_processes=2', f'--process_id={i}', f'--coordinator_address={address}')
-      for i in range(2)]
-  deadline = time.monotonic() + 200
-  while not _steps(workdir):
-    assert time.monotonic() < deadline and processes[0].poll() is None
-    time.sleep(0.1)
-  processes[1].send_signal(signal.SIGTERM)
-  out = [runs.finish(p, 75)[0] for p in processes][0]
-  step = int(re.search(r'Stopped at step (\d+) of 2000', out)[1])
-  assert max(_steps(workdir)) == step
-
-
 def test_kill_loses_only_the_steps_since_the_last_checkpoint(tmp_path):
   process, words, workdir = _start_long_run(tmp_path)
   process.kill()

@@ -174,6 +174,7 @@ def test_memory_of_real_runs():
         'model.variant': variant, 'model.width': 0, 'model.depth': 0,
         'model.mlp_dim': 0, 'model.num_heads': 0, 'model.patch_size': [],
         'data.image_size': [224, 224], 'batch_size': 64 * 16, 'ema_decay': 0.0,
+        'mesh.fsdp': 1,
         **{f'model.{k}': v for k, v in options.items()}})
     mesh = memory.abstract_mesh(config, slices.parse('v5e:4x4'))
     job = job_lib.build(config, mesh, 1000, 10)
