@@ -1,6 +1,7 @@
-"""The one exception for mistakes that a user can mend."""
+"""The one exception for mistakes that a user can mend, and how trouble is told."""
 
 import difflib
+import sys
 
 
 class UserError(Exception):
@@ -23,3 +24,13 @@ def check_choice(key: str, value, valid):
   hint = f' Did you mean {near[0]!r}?' if near else ''
   raise UserError(
       f'config.{key} is {value!r}; choose one of {", ".join(valid)}.{hint}')
+
+
+def first_line(error: BaseException) -> str:
+  """The first line of an error's message, or its class where there is none."""
+  return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def warn(text: str):
+  """Tells, at once, of something that the run survives."""
+  print(f'vit_jax: warning: {text}', file=sys.stderr, flush=True)

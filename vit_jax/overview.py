@@ -17,9 +17,10 @@ def describe(job, data_input, workdir, start: int) -> str:
   epochs = job.total_steps / steps_per_epoch
   per_device = config.batch_size // mesh.size
   state = job.abstract_state
-  param_bytes = _bytes(state.params)
-  opt_bytes = _bytes(state.opt_state)
-  ema = '' if state.ema is None else f', {_si(_bytes(state.ema))}B moving average'
+  param_bytes = rules.bytes_held(state.params)
+  opt_bytes = rules.bytes_held(state.opt_state)
+  ema = ('' if state.ema is None else
+         f', {_si(rules.bytes_held(state.ema))}B moving average')
   count = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
   per_image = flops.forward_flops(job.model, config.data.image_size)
   h, w = config.data.image_size
@@ -66,10 +67,6 @@ def summary(job, workdir, store, measured: dict, time_taken: str) -> str:
 
 def values(measured: dict) -> str:
   return '  '.join(f'{name} {value:.4f}' for name, value in measured.items())
-
-
-def _bytes(tree):
-  return rules.bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))
 
 
 def _by(shape):

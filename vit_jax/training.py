@@ -4,7 +4,6 @@ One turn: save if due, take the next batch, step, log if due, evaluate if due.
 The batch comes after the save, so a checkpoint's step is its data position.
 """
 
-import sys
 import time
 from concurrent import futures
 
@@ -19,6 +18,7 @@ from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints import initial, resume
 from vit_jax.checkpoints.store import Store
 from vit_jax.data import open_input
+from vit_jax.errors import warn
 from vit_jax.evaluators import opening as evaluators
 from vit_jax.parallel import batches as batches_lib
 from vit_jax.parallel import hosts
@@ -231,7 +231,7 @@ def _record(writer, step, values):
     if writer:
       writer.write(step, values)
   except OSError as e:
-    _warn(f'the measurements of step {step} could not be written: {e}')
+    warn(f'the measurements of step {step} could not be written: {e}')
 
 
 def _close(writer):
@@ -239,11 +239,7 @@ def _close(writer):
     if writer:
       writer.close()
   except OSError as e:
-    _warn(f'the last measurements could not be written: {e}')
-
-
-def _warn(text):
-  print(f'vit_jax: warning: {text}', file=sys.stderr, flush=True)
+    warn(f'the last measurements could not be written: {e}')
 
 
 class _Profiler:

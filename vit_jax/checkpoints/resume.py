@@ -1,12 +1,11 @@
 """Which checkpoint a run goes on from: the newest one that is whole."""
 
 import itertools
-import sys
 
 import jax
 
 from vit_jax.checkpoints.store import Store
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, warn
 from vit_jax.parallel import hosts
 from vit_jax.sections import CheckpointSection
 
@@ -29,7 +28,7 @@ def find(workdir, section: CheckpointSection) -> int:
   for step in reversed(steps):
     problem = store.damage(step, (jax.process_index(), jax.process_count()))
     if problem:
-      _warn(f'the checkpoint {store.path(step)} is damaged: {problem}.')
+      warn(f'the checkpoint {store.path(step)} is damaged: {problem}.')
     if not hosts.anywhere(bool(problem)):
       _set_aside([store.path(step) for step in damaged], store.path(step))
       return step
@@ -50,9 +49,5 @@ def _set_aside(paths, good):
       names = (f'{path.name}.corrupt{n or ""}' for n in itertools.count())
       aside = next(new for name in names if not (new := path.with_name(name)).exists())
       path.rename(aside)
-      _warn(f'set aside as {aside}; going on from {good} instead.')
+      warn(f'set aside as {aside}; going on from {good} instead.')
   hosts.barrier('set_aside')
-
-
-def _warn(text):
-  print(f'vit_jax: warning: {text}', file=sys.stderr, flush=True)

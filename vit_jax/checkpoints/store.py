@@ -9,7 +9,6 @@ damaged later.
 import itertools
 import pathlib
 import shutil
-import sys
 
 import jax
 import orbax.checkpoint as ocp
@@ -17,7 +16,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from vit_jax import config as config_lib
 from vit_jax.checkpoints import integrity, sealed_state
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, warn
 from vit_jax.parallel import hosts, rules
 from vit_jax.parallel.save_barrier import SaveBarrier
 from vit_jax.sections import CheckpointSection, Config
@@ -132,8 +131,8 @@ class Store:
         f'{self._directory}: {_cause(error)}.')
     self._writing = None
     if error is not None or hosts.is_main():
-      print(f'vit_jax: warning: {self._failure} Training goes on, and tries again at '
-            'the next checkpoint.', file=sys.stderr, flush=True)
+      warn(f'{self._failure} Training goes on, and tries again at the next '
+           'checkpoint.')
     # The manager keeps errors for later calls, and has already forgotten the
     # checkpoints that it was going to delete.
     _close(self._manager)
@@ -204,8 +203,8 @@ class Store:
     After an error this process may be the only one that gets here.
     """
     if self._writing is not None and (error := self._finished_here()):
-      print(f'vit_jax: warning: the checkpoint of step {self._writing} could not be '
-            f'written: {_cause(error)}', file=sys.stderr, flush=True)
+      warn(f'the checkpoint of step {self._writing} could not be written: '
+           f'{_cause(error)}')
     self._writing = None
     _close(self._manager)
 

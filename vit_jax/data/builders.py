@@ -6,7 +6,7 @@ import re
 import tensorflow_datasets as tfds
 
 from vit_jax.data.roots import data_root
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, first_line
 from vit_jax.sections import DataSection
 
 # Data sets that are ours; all other names are those of TFDS.
@@ -49,16 +49,12 @@ def _tfds_builder(name, root):
     raise UserError(_unknown_name(name)) from e
   except AssertionError as e:
     # A version that is not prepared, and that this TFDS does not know.
-    raise NotPrepared(f'TFDS cannot open config.data.name={name!r}: {_first_line(e)}'
+    raise NotPrepared(f'TFDS cannot open config.data.name={name!r}: {first_line(e)}'
                       ) from e
   except ValueError as e:
     raise UserError(
-        f'TFDS cannot open config.data.name={name!r}: {_first_line(e)} Expected '
+        f'TFDS cannot open config.data.name={name!r}: {first_line(e)} Expected '
         "NAME, NAME/CONFIG or NAME/CONFIG:VERSION such as 'cifar10:3.*.*'.") from e
-
-
-def _first_line(error):
-  return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _check_name(name):

@@ -139,3 +139,8 @@ def bytes_per_device(tree, shardings) -> int:
       lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize,
       tree, shardings)
   return sum(jax.tree.leaves(sizes))
+
+
+def bytes_held(tree) -> int:
+  """`bytes_per_device` of an abstract tree whose leaves carry their shardings."""
+  return bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))

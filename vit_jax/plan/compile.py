@@ -6,7 +6,7 @@ import os
 import re
 import time
 
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, first_line
 from vit_jax.plan.slices import Slice
 
 # Read once, by JAX or by libtpu when they are loaded: the local backend stays the CPU,
@@ -75,7 +75,7 @@ def devices(slice_: Slice, slices: int = 1) -> list:
   except Exception as e:  # libtpu's errors have no class of their own
     raise UserError(
         f'The installed libtpu cannot describe {slice_.name}'
-        f'{f" x {slices} slices" if slices > 1 else ""}: {_first_line(e)} Upgrade it, '
+        f'{f" x {slices} slices" if slices > 1 else ""}: {first_line(e)} Upgrade it, '
         'or plan with --analytic.') from e
 
 
@@ -147,9 +147,5 @@ def _refused(error):
   if 'RESOURCE_EXHAUSTED' in message and 'memory space vmem' not in message:
     return parse_out_of_memory(message)
   raise UserError(
-      f'The TPU compiler refuses this program: {_first_line(error)} If '
+      f'The TPU compiler refuses this program: {first_line(error)} If '
       'config.xla_options are set, leave them out one by one.') from error
-
-
-def _first_line(error):
-  return (str(error).strip().splitlines() or [type(error).__name__])[0]

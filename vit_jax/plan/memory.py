@@ -64,11 +64,6 @@ def abstract_mesh(config: Config, slice_: Slice, slices: int = 1) -> Mesh:
   return Mesh(np.array(devices, object).reshape(shape), mesh_lib.AXES)
 
 
-def bytes_on_device(tree) -> int:
-  """Of an abstract tree whose leaves carry their shardings."""
-  return rules.bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))
-
-
 def estimate(job: job_lib.Job, stored_shape) -> Memory:
   """Memory of the train step of a job on an abstract mesh.
 
@@ -79,12 +74,12 @@ def estimate(job: job_lib.Job, stored_shape) -> Memory:
   config, state = job.config, job.abstract_state
   images = config.batch_size // job.mesh.size
   at_once = max(1, images // config.accum_steps)
-  params = bytes_on_device(state.params)
+  params = rules.bytes_held(state.params)
   # Images arrive as bytes and are float32 while they are augmented.
   pixels = math.prod(stored_shape) + 4 * 3 * math.prod(config.data.image_size)
   return Memory(
-      params, bytes_on_device(state.opt_state),
-      0 if state.ema is None else bytes_on_device(state.ema), params,
+      params, rules.bytes_held(state.opt_state),
+      0 if state.ema is None else rules.bytes_held(state.ema), params,
       at_once * activation_bytes(job.model, config.data.image_size), images * pixels)
 
 
