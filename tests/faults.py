@@ -14,8 +14,9 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import runs
+
+from vit_jax.checkpoints import integrity, orbax_model
 
 STEPS = 120
 # A run that saves often, and measures nothing but its loss.
@@ -25,6 +26,7 @@ WORDS = (f'--config.total_steps={STEPS}', '--config.checkpoint.every=10',
 # Seconds within which survivors must have named the lost process and ended.
 NAMED_WITHIN = 15.0
 _PATIENCE = 400.0
+_FAILED_SAVE = re.compile(r'checkpoint of step (\d+) could not be written')
 _log_numbers = itertools.count()
 
 
@@ -108,7 +110,6 @@ def being_written(workdir) -> list:
 
 def state(workdir, step=STEPS) -> dict:
   """{name: array} of everything in a checkpoint's training state."""
-  from vit_jax.checkpoints import orbax_model
   return orbax_model._restore(pathlib.Path(workdir) / f'checkpoints/{step}/state')
 
 
@@ -241,30 +242,31 @@ def full_disk(folder, reference, rng, size=2) -> Outcome:
     group = Group(folder, workdir, size)
     after = rng.randrange(10, STEPS - 60, 10)
     group.until(lambda: (steps(workdir) or [0])[-1] >= after)
-    kept = _fill(ballast, workdir)
-    group.until(lambda: any('could not be written' in group.log(i)
-                            for i in group.logs))
-    still_there = [s for s in kept if s in steps(workdir)]
+    # Filled again and again: removing an old checkpoint makes room for one more.
+    group.until(lambda: _fill(ballast) and any(
+        _FAILED_SAVE.search(group.log(i)) for i in group.logs))
+    left = steps(workdir)
+    problem = integrity.damage(
+        workdir / f'checkpoints/{left[-1]}/state') if left else 'no checkpoint was left'
     ballast.unlink()
     statuses = group.ends()
     if set(statuses.values()) != {0}:
       return Outcome(False, f'ended with {statuses}: {group.log(0)[-800:]}')
-    if not still_there:
-      return Outcome(False, f'of the checkpoints {kept} none was left')
+    if problem:
+      return Outcome(False, f'when a save had failed: {problem}')
     if not same(state(workdir), reference):
       return Outcome(False, 'other final weights than the undisturbed run')
-    lost = len(re.findall('could not be written', group.log(0)))
-    return Outcome(True, f'{lost} save(s) reported as failed, {still_there[-1]} kept, '
+    lost = len(set(_FAILED_SAVE.findall(group.log(0) + group.log(1))))
+    return Outcome(True, f'{lost} save(s) reported as failed, {left[-1]} kept whole, '
                    'run finished with bit-identical weights')
 
 
-def _fill(ballast, workdir) -> list[int]:
-  """Fills the disk; returns the checkpoints that were complete then."""
-  with ballast.open('wb', buffering=0) as file:
-    with contextlib.suppress(OSError):
-      while True:
-        file.write(np.random.bytes(1 << 12))
-  return steps(workdir)
+def _fill(ballast) -> bool:
+  """Fills what is free on the disk."""
+  with ballast.open('ab', buffering=0) as file, contextlib.suppress(OSError):
+    while True:
+      file.write(bytes(1 << 12))
+  return True
 
 
 def absent(folder, size=3, missing=1, timeout=12) -> Outcome:
