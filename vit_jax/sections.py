@@ -74,8 +74,9 @@ class ModelSection:
   # 'dots' (all but matrix products), 'dots_no_batch' (all but matrix products
   # without batch dims).
   remat: str = 'none'
-  # How q/k/v are projected: '2d' matrices, '3d' (width, heads, head size)
-  # contractions, 'auto' picks by platform and head size. The parameters are the same.
+  # Form of the products of a block: '2d' of matrices, with all tokens in one dim; '3d'
+  # with dims as they are, batch, tokens, heads and head size; 'auto' picks by platform
+  # and head size. The parameters and the results are the same.
   projection: str = 'auto'
 
 

@@ -291,6 +291,15 @@ def test_projection_forms_agree():
   _close(results[0], results[1], atol=1e-5)
 
 
+def test_projection_forms_drop_the_same_units():
+  model = TINY.clone(dropout=0.3, attention_dropout=0.3)
+  params, key = _params(model), {'dropout': jax.random.key(3)}
+  results = [
+      _apply(model.clone(projection=form), train=True)(
+          {'params': params}, IMAGES, rngs=key)[0] for form in ('2d', '3d')]
+  _close(results[0], results[1], atol=1e-5)
+
+
 def test_attention_weights():
   """Softmax of the scaled products, re-derived in numpy; captured on request."""
   model = TINY.clone(pool='map')

@@ -41,13 +41,19 @@ class BlockConfig:
   param_dtype: Any = jnp.float32
   projection: str = 'auto'
 
+  @property
+  def flat_rows(self) -> bool:
+    """Whether products take tokens as (B*L, D) rather than (B, L, D).
+
+    It spares a CPU transposed copies of the activations in the backward pass. A TPU
+    has to move all tokens for it unless L is a multiple of 8; for TPUs
+    `variants.from_section` has chosen '3d' already.
+    """
+    return self.projection != '3d'
+
   def projects_in_2d(self, head_size: int) -> bool:
-    """Whether q, k, v are products with matrices rather than (D, N, K) tensors."""
-    if self.projection != 'auto':
-      return self.projection == '2d'
-    # Flat rows spare a CPU transposed copies in the backward pass. For TPUs
-    # `variants.from_section` has chosen already.
-    return head_size % 64 == 0
+    """Whether q, k, v are products of matrices rather than with (D, N, K) tensors."""
+    return self.flat_rows and (self.projection == '2d' or head_size % 64 == 0)
 
   def layer_norm(self, name: str) -> nn.LayerNorm:
     # Statistics are float32 whatever the dtype (Flax's default), and the variance
@@ -104,8 +110,7 @@ class HeadsIn(nn.Module):
     kernel = self.param('kernel', _xavier_matrix(D), (D, N, K), config.param_dtype)
     kernel = kernel.astype(config.dtype)
     if config.projects_in_2d(K):
-      # (B*L, D) x (D, N*K): flat rows also spare a CPU transposed copies of the
-      # activations in the backward pass.
+      # (B*L, D) x (D, N*K)
       y = jnp.einsum('TD,DP->TP', x.reshape(B * L, D), kernel.reshape(D, N * K))
       y = y.reshape(B, L, N, K)  # (B, L, N, K)
     else:
@@ -172,8 +177,9 @@ class Mlp(nn.Module):
         nn.Dense, dtype=config.dtype, param_dtype=config.param_dtype,
         kernel_init=self.kernel_init, bias_init=self.bias_init)
     B, L, D = x.shape
-    # Flat rows: see HeadsIn.
-    x = dense(config.mlp_dim, name='Dense_0')(x.reshape(B * L, D))  # (B*L, F)
+    if config.flat_rows:
+      x = x.reshape(B * L, D)
+    x = dense(config.mlp_dim, name='Dense_0')(x)  # (B, L, F) or (B*L, F)
     x = GELUS[config.gelu](x)
     x = dropout(x, config.dropout, keys[0])
     x = dense(D, name='Dense_1')(x)

@@ -141,7 +141,7 @@ class ViT(nn.Module):
   param_dtype: Any = jnp.float32
   scan: bool = False
   remat: str = 'none'  # or a name of REMAT_POLICIES
-  projection: str = 'auto'  # form of the q, k, v products: '2d', '3d'
+  projection: str = 'auto'  # form of the blocks' products: '2d', '3d'
 
   @nn.compact
   def __call__(

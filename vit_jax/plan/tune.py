@@ -161,19 +161,21 @@ def _vit(config):
 
 def _form(config):
   """What two configurations that compile to the same program have in common."""
-  values, model = trial.settings(config, tuned.SETTINGS), _vit(config)
-  if model is not None:
-    blocks = model.block_config()
-    two = blocks.projects_in_2d(model.width // model.num_heads)
-    values['model.projection'] = '2d' if two else '3d'
-  return values
+  return trial.settings(config, tuned.SETTINGS) | {
+      'model.projection': _projection(config)}
+
+
+def _projection(config):
+  """The form of the blocks' products that 'auto' stands for."""
+  model = _vit(config)
+  return config.model.projection if model is None else model.projection
 
 
 def describe(config: Config) -> str:
   """'unrolled, remat none, 2d projections, mesh -1 x 16'."""
   model = config.model
   words = ['scan' if model.scan else 'unrolled', f'remat {model.remat}',
-           f'{model.projection} projections', f'fsdp {config.mesh.fsdp}']
+           f'{_projection(config)} projections', f'fsdp {config.mesh.fsdp}']
   if config.accum_steps > 1:
     words.append(f'{config.accum_steps} accumulation steps')
   words += [f'{name.removeprefix("xla_tpu_")}={value}'
