@@ -68,7 +68,13 @@ def test_missing_file(config_file):
 
 def test_options_of_other_backends_are_left_out():
   config = Config(xla_options=(VMEM, ('xla_gpu_x', '1'), ('xla_y', 'z')))
-  assert compiler_options(config, 'tpu') == {VMEM[0]: '65536', 'xla_y': 'z'}
+  defaults = compiler_options(Config(), 'tpu')
+  assert compiler_options(config, 'tpu') == defaults | {
+      VMEM[0]: '65536', 'xla_y': 'z'}
+  ours = next(iter(defaults))
+  replaced = Config(xla_options=((ours, '1'),))
+  assert compiler_options(replaced, 'tpu') == {**defaults, ours: '1'}
+  assert compiler_options(replaced, 'cpu') is None
   assert compiler_options(config, 'cpu') == {'xla_y': 'z'}
   assert compiler_options(Config(xla_options=(VMEM,)), 'cpu') is None
 
