@@ -18,10 +18,10 @@ import runs
 
 from vit_jax.checkpoints import integrity, orbax_model
 
-STEPS = 120
+STEPS = 60
 # A run that saves often, and measures nothing but its loss.
-WORDS = (f'--config.total_steps={STEPS}', '--config.checkpoint.every=10',
-         '--config.checkpoint.keep=3', '--config.log_every=10',
+WORDS = (f'--config.total_steps={STEPS}', '--config.checkpoint.every=5',
+         '--config.checkpoint.keep=3', '--config.log_every=5',
          '--config.eval_every=0', '--config.data.test_split=')
 # Seconds within which survivors must have named the lost process and ended.
 NAMED_WITHIN = 15.0
@@ -148,8 +148,15 @@ def resumes(folder, workdir, reference, size=2, expected='') -> Outcome:
 def killed(folder, reference, rng, victim, moment, size=2) -> Outcome:
   """kill -9 of one process in 'training' or during a 'save', then a restart."""
   workdir = pathlib.Path(folder) / 'run'
+  after = rng.randrange(0, STEPS - 20, 5)
+  return _and_then(kill(folder, workdir, rng, victim, moment, after, size),
+                   folder, workdir, reference, size)
+
+
+def kill(folder, workdir, rng, victim, moment, after, size=2) -> Outcome:
+  """kill -9 of one process some time after the checkpoint of step `after`."""
+  workdir = pathlib.Path(workdir)
   group = Group(folder, workdir, size)
-  after = rng.randrange(0, STEPS - 20, 10)
   group.until(lambda: (steps(workdir) or [0])[-1] >= after and (
       workdir / 'checkpoints').exists())
   if moment == 'save':
@@ -160,24 +167,26 @@ def killed(folder, reference, rng, victim, moment, size=2) -> Outcome:
   at = time.monotonic()
   statuses = group.ends(NAMED_WITHIN)
   took = time.monotonic() - at
-  survivors = {i: s for i, s in statuses.items() if i != victim}
   if statuses[victim] != -signal.SIGKILL:
     return Outcome(False, f'the victim had ended with {statuses[victim]} before')
-  for i, status in survivors.items():
-    if status != 75 or f'process {victim} (' not in group.log(i):
-      return Outcome(False, f'{i} ended with {status}: {group.log(i)[-800:]}')
-  unfinished = bool(being_written(workdir))
-  again = resumes(folder, workdir, reference, size)
-  where = ' (a save was unfinished)' if unfinished else ''
-  return Outcome(
-      again.ok, f'others named it and ended in {took:.1f} s{where}; {again.text}')
+  for i in statuses.keys() - {victim}:
+    if statuses[i] != 75 or f'process {victim} (' not in group.log(i):
+      return Outcome(False, f'{i} ended with {statuses[i]}: {group.log(i)[-800:]}')
+  where = ' (a save was unfinished)' if being_written(workdir) else ''
+  return Outcome(True, f'others named it and ended in {took:.1f} s{where}')
 
 
 def terminated(folder, reference, rng, victim, size=2) -> Outcome:
   """SIGTERM to one process, then a restart."""
   workdir = pathlib.Path(folder) / 'run'
+  after = rng.randrange(5, STEPS - 30, 5)
+  return _and_then(terminate(folder, workdir, victim, after, size),
+                   folder, workdir, reference, size)
+
+
+def terminate(folder, workdir, victim, after, size=2) -> Outcome:
+  """SIGTERM to one process after the checkpoint of step `after`."""
   group = Group(folder, workdir, size)
-  after = rng.randrange(10, STEPS - 30, 10)
   group.until(lambda: (steps(workdir) or [0])[-1] >= after)
   group.processes[victim].send_signal(signal.SIGTERM)
   statuses = group.ends()
@@ -186,8 +195,17 @@ def terminated(folder, reference, rng, victim, size=2) -> Outcome:
   told = int(re.search(r'Stopped at step (\d+) of', group.log(0))[1])
   if steps(workdir)[-1] != told:
     return Outcome(False, f'stopped at {told} but saved {steps(workdir)}')
-  again = resumes(folder, workdir, reference, size, f'resuming at step {told}')
-  return Outcome(again.ok, f'all stopped at step {told}, status 75; {again.text}')
+  return Outcome(True, f'all stopped at step {told}, status 75')
+
+
+def _and_then(outcome, folder, workdir, reference, size):
+  """The `outcome` of a fault together with that of the restart."""
+  if not outcome.ok:
+    return outcome
+  left = steps(workdir)
+  expected = f'resuming at step {left[-1]}\\b' if left else ''
+  again = resumes(folder, workdir, reference, size, expected)
+  return Outcome(again.ok, f'{outcome.text}; {again.text}')
 
 
 def damaged(folder, reference, rng, kind, finished, size=2) -> Outcome:
@@ -240,7 +258,7 @@ def full_disk(folder, reference, rng, size=2) -> Outcome:
   with small_disk(folder, 8) as disk:
     workdir, ballast = disk / 'run', disk / 'ballast'
     group = Group(folder, workdir, size)
-    after = rng.randrange(10, STEPS - 60, 10)
+    after = rng.randrange(5, STEPS - 30, 5)
     group.until(lambda: (steps(workdir) or [0])[-1] >= after)
     # Filled again and again: removing an old checkpoint makes room for one more.
     group.until(lambda: _fill(ballast) and any(

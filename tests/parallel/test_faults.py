@@ -24,15 +24,15 @@ def rng():
   return random.Random(0)
 
 
-@pytest.mark.parametrize('victim, moment', [(1, 'training'), (0, 'save')])
-def test_kill(tmp_path, reference, rng, victim, moment):
-  outcome = faults.killed(tmp_path, reference, rng, victim, moment)
-  assert outcome.ok, outcome.text
-
-
-def test_sigterm_to_one(tmp_path, reference, rng):
-  outcome = faults.terminated(tmp_path, reference, rng, 1)
-  assert outcome.ok, outcome.text
+def test_one_fault_after_another(tmp_path, reference, rng):
+  workdir = tmp_path / 'run'
+  for outcome in (
+      lambda: faults.kill(tmp_path, workdir, rng, 1, 'training', after=10),
+      lambda: faults.terminate(tmp_path, workdir, 1, after=20),
+      lambda: faults.kill(tmp_path, workdir, rng, 0, 'save', after=30),
+      lambda: faults.resumes(tmp_path, workdir, reference)):
+    result = outcome()
+    assert result.ok, result.text
 
 
 def test_damaged_checkpoint(tmp_path, folder, reference, rng):
