@@ -62,6 +62,20 @@ def test_config_finds_settings_that_cannot_be(tmp_path, capsys, override):
   assert 'error: ' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('command, status', [('train', 75), ('config', -15)])
+def test_sigterm_before_there_is_anything_to_save(tmp_path, command, status):
+  path = tmp_path / 'c.py'
+  path.write_text('import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n')
+  words = [command, f'--config={path}']
+  if command == 'train':
+    words.append(f'--workdir={tmp_path / "run"}')
+  done = subprocess.run([sys.executable, '-m', 'vit_jax', *words],
+                        capture_output=True, text=True)
+  assert done.returncode == status, done.stderr
+  assert ('Run the same command' in done.stderr) == (command == 'train')
+  assert not (tmp_path / 'run').exists()
+
+
 def test_help_imports_nothing_heavy():
   code = ('import sys; from vit_jax.__main__ import main\n'
           'try: main(["--help"])\n'

@@ -1,5 +1,7 @@
 """Requests to stop: SIGTERM from a cluster, SIGINT from the keyboard."""
 
+import contextlib
+import os
 import signal
 
 # EX_TEMPFAIL of sysexits.h: nothing is wrong, start the same command again.
@@ -21,6 +23,29 @@ class Stopped(Exception):
     self.step, self.total_steps, self.reason = step, total_steps, reason
     interrupted = reason == 'SIGINT'
     self.exit_status = 128 + signal.SIGINT if interrupted else START_AGAIN
+
+
+@contextlib.contextmanager
+def restartable():
+  """While entered, SIGTERM ends the process at once, with `START_AGAIN`.
+
+  For all that a run does outside of its loop, where nothing would be saved: `train`
+  replaces it by its own `StopRequest`, JAX by its preemption service.
+  """
+  def end(*unused):
+    os.write(2, b'vit_jax: ended by SIGTERM. Run the same command to go on.\n')
+    os._exit(START_AGAIN)
+
+  try:
+    previous = signal.signal(signal.SIGTERM, end)
+  except ValueError:
+    # Not the main thread: signals are the caller's business.
+    yield
+    return
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, previous)
 
 
 class StopRequest:
