@@ -81,7 +81,7 @@ def test_every_section_field_reaches_the_model():
       class_token='yes', position_prefix='all', patch_bias=False, pre_norm=True,
       qkv_bias=False, qk_norm=True, layer_scale=0.1, resnet_width=32,
       resnet_blocks=(1, 2), group_norm_eps=1e-4, std_conv_eps=1e-7,
-      std_conv_eps_form='sqrt')
+      std_conv_eps_form='sqrt', softmax_dtype='compute')
   model = variants.from_section(section, 5, 'cpu')
   for name, value in dataclasses.asdict(section).items():
     if name not in ('variant', 'token_mlp_dim'):
@@ -107,6 +107,7 @@ def test_what_is_auto_depends_on_the_platform(platform, dtype, projection):
     ({'gelu': 'erf'}, ['gelu', "'erf'", 'tanh, exact']),
     ({'remat': 'all'}, ['remat', 'none, full, dots, dots_no_batch']),
     ({'projection': '4d'}, ['auto, 2d, 3d']),
+    ({'softmax_dtype': 'bfloat16'}, ['float32, compute']),
     ({'position_embedding': 'rope'}, ['learned, sincos2d']),
     ({'dtype': 'bf16'}, ['dtype', "'bf16'", 'bfloat16', 'auto']),
     ({'param_dtype': 'int32'}, ['param_dtype', 'int32', 'float32']),

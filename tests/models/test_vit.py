@@ -325,6 +325,24 @@ def test_attention_weights():
   _close(out['attention_00'], exps / exps.sum(-1, keepdims=True))
 
 
+def test_softmax_dtype():
+  """Weights of bfloat16 sum to one within its rounding; float32 is as always."""
+  def weights(**options):
+    model = TINY.clone(**options)
+    apply = _apply(model, attention_weights=True)
+    return apply({'params': _params(TINY)}, IMAGES)[1]['attention_00']
+
+  exact, same = weights(), weights(softmax_dtype='compute')
+  np.testing.assert_array_equal(exact, same)
+  rounded = weights(softmax_dtype='compute', dtype=jnp.bfloat16)
+  assert weights(dtype=jnp.bfloat16).dtype == jnp.float32
+  assert rounded.dtype == jnp.bfloat16
+  rounded = np.asarray(rounded, np.float32)
+  tokens = rounded.shape[-1]
+  assert np.abs(rounded.sum(-1) - 1).max() < 2 * tokens * 2 ** -9
+  _close(rounded, exact, atol=0.02)
+
+
 def test_bfloat16_computes_with_float32_at_both_ends():
   model = TINY.clone(dtype=jnp.bfloat16, representation_size=16)
   params = _params(model)

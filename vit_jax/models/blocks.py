@@ -40,6 +40,7 @@ class BlockConfig:
   dtype: Any = jnp.float32
   param_dtype: Any = jnp.float32
   projection: str = 'auto'
+  softmax_dtype: str = 'float32'
 
   @property
   def flat_rows(self) -> bool:
@@ -158,7 +159,9 @@ class Attention(nn.Module):
       keys = config.layer_norm('key_norm')(keys)
     query = query / np.sqrt(query.shape[-1]).astype(query.dtype)
     scores = jnp.einsum('BQNK,BLNK->BNQL', query, keys)
-    weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1)  # (B, N, Q, L)
+    if config.softmax_dtype == 'float32':
+      scores = scores.astype(jnp.float32)
+    weights = jax.nn.softmax(scores, axis=-1)  # (B, N, Q, L)
     dropped = dropout(weights.astype(config.dtype), config.attention_dropout, key)
     x = jnp.einsum('BNQL,BLNK->BQNK', dropped, values)
     return HeadsOut(config, name='out')(x), weights

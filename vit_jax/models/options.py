@@ -16,6 +16,7 @@ CHOICES = {
     'version': (1, 2),
     'remat': ('none', *vit.REMAT_POLICIES),
     'projection': ('auto', '2d', '3d'),
+    'softmax_dtype': ('float32', 'compute'),
 }
 _SIZES = ('width', 'depth', 'mlp_dim', 'token_mlp_dim', 'num_heads')
 _COUNTS = ('num_classes', 'representation_size', 'registers', 'resnet_width')

@@ -5,7 +5,8 @@ and shapes of the original release's npz files. What is unusual here:
   - every intermediate comes back by name, next to the logits;
   - the blocks are unrolled or scanned (`scan`), with the same results; the layout of
     the parameters differs, see `layout.py`;
-  - logits, LayerNorm statistics and softmax are float32 whatever the compute dtype.
+  - logits and LayerNorm statistics are float32 whatever the compute dtype; so is the
+    softmax of the attention, unless `softmax_dtype` says otherwise.
 
 Dims: B batch, H W image and h w grid, L tokens, D width, N heads, K head size, F MLP
 width, C classes.
@@ -142,6 +143,7 @@ class ViT(nn.Module):
   scan: bool = False
   remat: str = 'none'  # or a name of REMAT_POLICIES
   projection: str = 'auto'  # form of the blocks' products: '2d', '3d'
+  softmax_dtype: str = 'float32'  # of the attention weights; or 'compute': `dtype`
 
   @nn.compact
   def __call__(
