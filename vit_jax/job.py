@@ -5,6 +5,7 @@ that they speak of the same program.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from vit_jax import config as config_lib
 from vit_jax import state as state_lib
 from vit_jax import step as step_lib
 from vit_jax.compiler_options import compiler_options
+from vit_jax.errors import UserError, warn
 from vit_jax.models import layout, variants
 from vit_jax.parallel import choice, rules
 from vit_jax.parallel import mesh as mesh_lib
@@ -88,7 +90,8 @@ _NOT_COMPILED = (
     'evaluators', 'tuned', 'optimizer.learning_rate', 'data.name', 'data.dir',
     'data.train_split', 'data.val_split', 'data.test_split', 'data.image_key',
     'data.label_key', 'data.label_rule', 'data.pixel_factor', 'data.train', 'data.eval',
-    'data.cache', 'data.cache_limit_gib', 'data.max_bad_records', 'data.decode_threads')
+    'data.cache', 'data.cache_limit_gib', 'data.max_bad_records', 'data.max_examples',
+    'data.decode_threads')
 
 
 def program_config(config: Config) -> Config:
@@ -128,9 +131,29 @@ def _init_function(config, model, optimizer):
   return init
 
 
-def options(job: Job) -> dict | None:
-  """The compiler options of the job's own platform."""
-  return compiler_options(job.config, job.mesh.devices.flat[0].platform)
+def compile_step(job: Job, lowered):
+  """Compiles a lowered step with the options for the job's platform.
+
+  Defaults of ours that the compiler doesn't know are left out, with a warning.
+
+  Raises:
+    UserError: if it doesn't know an option of `config.xla_options`.
+  """
+  options = compiler_options(job.config, job.mesh.devices.flat[0].platform)
+  while True:
+    try:
+      return lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError as e:
+      unknown = re.search("No such compile option: '([^']*)'", str(e))
+      if not unknown:
+        raise
+      name = unknown[1]
+      if name in dict(job.config.xla_options):
+        raise UserError(
+            f'config.xla_options has {name!r}, which this compiler does not know. '
+            'Leave it out, or look up its name for the installed versions.') from e
+      warn(f'this compiler does not know {name!r}: compiling without it')
+      options.pop(name)
 
 
 def shardings(job: Job):
@@ -195,7 +218,7 @@ def compile_train_step(job: Job, remaining, stored_shape, reuse: Reuse | None = 
   """`lower_train_step`, compiled unless `reuse` has it."""
   return (reuse or Reuse()).program(
       ('train', *_key(job), remaining, stored_shape),
-      lambda: lower_train_step(job, remaining, stored_shape).compile(options(job)))
+      lambda: compile_step(job, lower_train_step(job, remaining, stored_shape)))
 
 
 def lower_eval_step(job: Job, remaining, stored_shape, batch_size: int):
@@ -213,5 +236,5 @@ def compile_eval_step(job: Job, remaining, stored_shape, batch_size: int,
   """`lower_eval_step`, compiled unless `reuse` has it."""
   return (reuse or Reuse()).program(
       ('eval', *_key(job), remaining, stored_shape, batch_size),
-      lambda: lower_eval_step(
-          job, remaining, stored_shape, batch_size).compile(options(job)))
+      lambda: compile_step(
+          job, lower_eval_step(job, remaining, stored_shape, batch_size)))

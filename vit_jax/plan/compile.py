@@ -93,14 +93,13 @@ def compile_step(lowered, job) -> Compiled | OutOfMemory:
   """
   import jax
 
-  from vit_jax.compiler_options import compiler_options
+  from vit_jax import job as job_lib
   began = time.monotonic()
   # A program that was kept for TPUs could not be loaded back here.
   kept = jax.config.jax_enable_compilation_cache
   jax.config.update('jax_enable_compilation_cache', False)
   try:
-    compiled = lowered.compile(
-        compiler_options=compiler_options(job.config, 'tpu'))
+    compiled = job_lib.compile_step(job, lowered)
   except (jax.errors.JaxRuntimeError, ValueError) as e:
     return _refused(e)
   finally:
