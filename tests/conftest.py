@@ -13,5 +13,4 @@ os.environ.setdefault(
     'JAX_COMPILATION_CACHE_DIR', os.path.join(_FOLDER, 'xla'))
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
-os.environ['TF_USE_LEGACY_KERAS'] = '1'  # spares the import of Keras
 os.environ['TFDS_DATA_DIR'] = os.path.join(_FOLDER, 'tfds')

@@ -14,13 +14,10 @@ from vit_jax import platforms
 from vit_jax.errors import UserError
 from vit_jax.stopping import Stopped, restartable
 
-# Set before libraries are imported, unless the user has set them otherwise.
-_ENVIRONMENT = {
-    # They would write to the user's screen.
-    'TF_CPP_MIN_LOG_LEVEL': '3', 'GRPC_VERBOSITY': 'ERROR',
-    'GLOG_minloglevel': '2', 'TF_ENABLE_ONEDNN_OPTS': '0',
-    # TensorFlow would import Keras, which nothing here uses: a third of its import.
-    'TF_USE_LEGACY_KERAS': '1'}
+# Libraries that would write to the user's screen. Set before they are imported;
+# who wants their messages sets the variables otherwise.
+_QUIET = {'TF_CPP_MIN_LOG_LEVEL': '3', 'GRPC_VERBOSITY': 'ERROR',
+          'GLOG_minloglevel': '2', 'TF_ENABLE_ONEDNN_OPTS': '0'}
 
 _OVERRIDES = ('Every setting can be changed with --config.<key>=<value>; '
               '`vit_jax config --config=FILE` prints them all.')
@@ -232,7 +229,7 @@ def split_overrides(argv) -> tuple[list, list]:
 
 def main(argv=None) -> int:
   """Runs a command; returns the exit status. User errors have no traceback."""
-  for name, value in _ENVIRONMENT.items():
+  for name, value in _QUIET.items():
     os.environ.setdefault(name, value)
   platforms.rule_out_tpu()
   overrides, rest = split_overrides(sys.argv[1:] if argv is None else argv)
