@@ -14,3 +14,14 @@ os.environ.setdefault(
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 os.environ['TFDS_DATA_DIR'] = os.path.join(_FOLDER, 'tfds')
+
+
+def pytest_configure(config):
+  # As collected, not the files with many tests first: those are the quick ones.
+  config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+  """Files with slow tests first, so that no worker waits for such a file at the end."""
+  slow = {item.path for item in items if item.get_closest_marker('slow')}
+  items.sort(key=lambda item: item.path not in slow)

@@ -84,11 +84,11 @@ def _launch(config, workdir, *words):
 @pytest.mark.slow
 def test_two_processes_are_stopped_and_go_on_where_they_were(config, tmp_path):
   workdir = tmp_path / 'run'
-  length = ('--config.total_steps=300', '--config.log_every=1',
-            '--config.eval_every=300', '--config.checkpoint.every=50')
+  length = ('--config.total_steps=150', '--config.log_every=1',
+            '--config.eval_every=150', '--config.checkpoint.every=20')
   first = _launch(config, workdir, *length, '--restarts=3')
   deadline = time.monotonic() + 300
-  while not (workdir / 'checkpoints' / '50').exists():
+  while not (workdir / 'checkpoints' / '20').exists():
     assert first.poll() is None and time.monotonic() < deadline
     time.sleep(0.05)
   first.terminate()
@@ -101,7 +101,7 @@ def test_two_processes_are_stopped_and_go_on_where_they_were(config, tmp_path):
   assert second.returncode == 0, out
   assert 'resuming at step' in out
   assert [row['step'] for row in runs.metrics(workdir) if 'train/loss' in row] == list(
-      range(1, 301))
+      range(1, 151))
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """One loss curve on any number of processes, and restarts on another number."""
 
+import shutil
+
 import faults
 import numpy as np
 import pytest
@@ -7,10 +9,11 @@ import runs
 
 pytestmark = pytest.mark.slow
 
-# Ten steps, saved at 5 and 10, every one logged.
+# Ten steps, saved at 5 and 10, every one logged. At a constant rate, so that a run that
+# is to end after five steps is the beginning of one of ten.
 WORDS = ('--config.total_steps=10', '--config.checkpoint.every=5',
          '--config.checkpoint.keep=3', '--config.log_every=1', '--config.eval_every=0',
-         '--config.data.test_split=test[:50]')
+         '--config.schedule.name=constant', '--config.data.test_split=test[:50]')
 
 
 @pytest.fixture(scope='module')
@@ -45,20 +48,15 @@ def test_four_processes_hsdp(alone, tmp_path):
 
 def test_a_run_moves_between_numbers_of_processes_and_layouts(alone, tmp_path):
   # Five steps in two processes with all parameters divided, then one process of two
-  # devices as replicas; the steps after the checkpoint are lost on purpose.
-  workdir = _train(tmp_path, 2, '--config.total_steps=5', '--config.mesh.data=1',
-                   '--config.schedule.name=constant')
-  reference = _train(tmp_path, 1, '--config.schedule.name=constant',
-                     workdir=tmp_path / 'reference')
+  # devices as replicas.
+  workdir = _train(tmp_path, 2, '--config.total_steps=5', '--config.mesh.data=1')
   assert faults.steps(workdir) == [5]
   (tmp_path / 'second').mkdir()
-  _train(tmp_path / 'second', 1, '--config.schedule.name=constant', devices=2,
-         workdir=workdir)
-  _assert_same_curve(workdir, reference)
+  _train(tmp_path / 'second', 1, devices=2, workdir=workdir)
+  _assert_same_curve(workdir, alone)
 
 
 def test_a_checkpoint_of_one_process_restores_onto_two(alone, tmp_path):
-  import shutil
   workdir = tmp_path / 'run'
   shutil.copytree(alone, workdir)
   shutil.rmtree(workdir / 'checkpoints/10')
@@ -68,5 +66,7 @@ def test_a_checkpoint_of_one_process_restores_onto_two(alone, tmp_path):
   assert ours.keys() == theirs.keys()
   for name, x in ours.items():
     if x is not None:
+      # The momentum is bfloat16: sums in another order may round to its neighbour.
       np.testing.assert_allclose(
-          np.asarray(x, np.float32), np.asarray(theirs[name], np.float32), atol=1e-5)
+          np.asarray(x, np.float32), np.asarray(theirs[name], np.float32),
+          rtol=2**-7, atol=5e-5)
