@@ -27,7 +27,7 @@ setuptools.setup(
         # The picture in a sweep's report.
         'matplotlib>=3.9',
         'ml-collections>=1.1.0',
-        'ml_dtypes>=0.5',
+        'ml_dtypes>=0.5.1',
         'numpy>=2.0',
         'optax>=0.2.6',
         'orbax-checkpoint>=0.11.30',

@@ -132,7 +132,7 @@ def _init_function(config, model, optimizer):
 
 
 def compile_step(job: Job, lowered):
-  """Compiles a lowered step with the options for the job's platform.
+  """Compiles what was lowered for a job with the options for its platform.
 
   Defaults of ours that the compiler doesn't know are left out, with a warning.
 
