@@ -138,9 +138,8 @@ def resumes(folder, workdir, reference, size=2, expected='') -> Outcome:
     return Outcome(False, f'the restart did not say {expected!r}: {group.log(0)}')
   if not same(state(workdir), reference):
     return Outcome(False, 'other final weights than the undisturbed run')
-  told = re.search(r'resuming at step (\d+)', group.log(0))
-  start = told[1] if told else 'the start'
-  if told is None and before:
+  start = _resumed_at(group) or 'the start'
+  if start == 'the start' and before:
     return Outcome(False, f'did not resume although there was {before}')
   return Outcome(True, f'resumed at {start}, weights bit-identical')
 
@@ -149,13 +148,16 @@ def killed(folder, reference, rng, victim, moment, size=2) -> Outcome:
   """kill -9 of one process in 'training' or during a 'save', then a restart."""
   workdir = pathlib.Path(folder) / 'run'
   after = rng.randrange(0, STEPS - 20, 5)
-  return _and_then(kill(folder, workdir, rng, victim, moment, after, size),
-                   folder, workdir, reference, size)
+  return and_then(kill(folder, workdir, rng, victim, moment, after, size),
+                  folder, workdir, reference, size)
 
 
 def kill(folder, workdir, rng, victim, moment, after, size=2) -> Outcome:
   """kill -9 of one process some time after the checkpoint of step `after`."""
   workdir = pathlib.Path(workdir)
+  before = steps(workdir)
+  # In a run that goes on, after a checkpoint of its own at least.
+  after = max(after, before[-1] + 1) if before else after
   group = Group(folder, workdir, size)
   group.until(lambda: (steps(workdir) or [0])[-1] >= after and (
       workdir / 'checkpoints').exists())
@@ -172,6 +174,8 @@ def kill(folder, workdir, rng, victim, moment, after, size=2) -> Outcome:
   for i in statuses.keys() - {victim}:
     if statuses[i] != 75 or f'process {victim} (' not in group.log(i):
       return Outcome(False, f'{i} ended with {statuses[i]}: {group.log(i)[-800:]}')
+  if _resumed_at(group) != max(before, default=0):
+    return Outcome(False, f'went on at {_resumed_at(group)}, there was {before}')
   where = ' (a save was unfinished)' if being_written(workdir) else ''
   return Outcome(True, f'others named it and ended in {took:.1f} s{where}')
 
@@ -180,12 +184,15 @@ def terminated(folder, reference, rng, victim, size=2) -> Outcome:
   """SIGTERM to one process, then a restart."""
   workdir = pathlib.Path(folder) / 'run'
   after = rng.randrange(5, STEPS - 30, 5)
-  return _and_then(terminate(folder, workdir, victim, after, size),
-                   folder, workdir, reference, size)
+  return and_then(terminate(folder, workdir, victim, after, size),
+                  folder, workdir, reference, size)
 
 
 def terminate(folder, workdir, victim, after, size=2) -> Outcome:
   """SIGTERM to one process after the checkpoint of step `after`."""
+  before = steps(workdir)
+  # In a run that goes on, after a checkpoint of its own at least.
+  after = max(after, before[-1] + 1) if before else after
   group = Group(folder, workdir, size)
   group.until(lambda: (steps(workdir) or [0])[-1] >= after)
   group.processes[victim].send_signal(signal.SIGTERM)
@@ -195,10 +202,18 @@ def terminate(folder, workdir, victim, after, size=2) -> Outcome:
   told = int(re.search(r'Stopped at step (\d+) of', group.log(0))[1])
   if steps(workdir)[-1] != told:
     return Outcome(False, f'stopped at {told} but saved {steps(workdir)}')
+  if _resumed_at(group) != max(before, default=0):
+    return Outcome(False, f'went on at {_resumed_at(group)}, there was {before}')
   return Outcome(True, f'all stopped at step {told}, status 75')
 
 
-def _and_then(outcome, folder, workdir, reference, size):
+def _resumed_at(group) -> int:
+  """The step at which a group says it resumed; 0: it began anew."""
+  told = re.search(r'resuming at step (\d+)', group.log(0))
+  return int(told[1]) if told else 0
+
+
+def and_then(outcome, folder, workdir, reference, size=2) -> Outcome:
   """The `outcome` of a fault together with that of the restart."""
   if not outcome.ok:
     return outcome
@@ -261,30 +276,36 @@ def full_disk(folder, reference, rng, size=2) -> Outcome:
     after = rng.randrange(5, STEPS - 30, 5)
     group.until(lambda: (steps(workdir) or [0])[-1] >= after)
     # Filled again and again: removing an old checkpoint makes room for one more.
-    group.until(lambda: _fill(ballast) and any(
-        _FAILED_SAVE.search(group.log(i)) for i in group.logs))
+    def failed():
+      _fill(ballast)
+      return _failed_saves(group)
+    group.until(failed)
     left = steps(workdir)
     problem = integrity.damage(
         workdir / f'checkpoints/{left[-1]}/state') if left else 'no checkpoint was left'
     ballast.unlink()
     statuses = group.ends()
+    lost = len(_failed_saves(group))
     if set(statuses.values()) != {0}:
       return Outcome(False, f'ended with {statuses}: {group.log(0)[-800:]}')
     if problem:
       return Outcome(False, f'when a save had failed: {problem}')
     if not same(state(workdir), reference):
       return Outcome(False, 'other final weights than the undisturbed run')
-    lost = len(set(_FAILED_SAVE.findall(group.log(0) + group.log(1))))
     return Outcome(True, f'{lost} save(s) reported as failed, {left[-1]} kept whole, '
                    'run finished with bit-identical weights')
 
 
-def _fill(ballast) -> bool:
+def _failed_saves(group) -> set:
+  """Steps whose checkpoints any of the processes reported as failed."""
+  return {step for i in group.logs for step in _FAILED_SAVE.findall(group.log(i))}
+
+
+def _fill(ballast):
   """Fills what is free on the disk."""
   with ballast.open('ab', buffering=0) as file, contextlib.suppress(OSError):
     while True:
       file.write(bytes(1 << 12))
-  return True
 
 
 def absent(folder, size=3, missing=1, timeout=12) -> Outcome:

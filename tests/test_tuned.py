@@ -105,8 +105,8 @@ def test_options_that_the_compiler_does_not_know(monkeypatch, capsys):
     return types.SimpleNamespace(config=Config(**config), mesh=mesh)
 
   with pytest.raises(UserError, match="xla_options has 'xla_nonsense'"):
-    job_lib.compile_step(job(xla_options=(('xla_nonsense', '1'),)), lowered)
+    job_lib.compile_lowered(job(xla_options=(('xla_nonsense', '1'),)), lowered)
   # A default of ours must not end a run with a newer compiler.
   monkeypatch.setitem(options_lib._DEFAULTS, 'cpu', {'xla_forgotten': '1'})
-  assert job_lib.compile_step(job(), lowered)(1.0) == 2.0
+  assert job_lib.compile_lowered(job(), lowered)(1.0) == 2.0
   assert "'xla_forgotten'" in capsys.readouterr().err

@@ -4,7 +4,6 @@ Nothing heavy is imported before a command runs, so help answers at once.
 """
 
 import argparse
-import contextlib
 import difflib
 import os
 import signal
@@ -12,7 +11,7 @@ import sys
 
 from vit_jax import platforms
 from vit_jax.errors import UserError
-from vit_jax.stopping import Stopped, restartable
+from vit_jax.stopping import Stopped
 
 # Libraries that would write to the user's screen. Set before they are imported;
 # who wants their messages sets the variables otherwise.
@@ -193,8 +192,6 @@ COMMANDS = {
     'config': ('print the complete settings of a run, start nothing', _config,
                'vit_jax config --config=configs/digits.py --config.seed=1'),
 }
-# Commands that go on where they were when they are started again.
-_RESTARTABLE = ('train', 'sweep')
 
 
 def make_parser():
@@ -237,11 +234,9 @@ def main(argv=None) -> int:
   args, unknown = parser.parse_known_args(rest)
   if unknown:
     parser.error(_unknown(unknown[0], args.command))
-  signals = restartable() if args.command in _RESTARTABLE else contextlib.nullcontext()
+  from vit_jax import commands
   try:
-    with signals:
-      from vit_jax import commands
-      status = getattr(commands, f'run_{args.command}')(args, overrides)
+    status = getattr(commands, f'run_{args.command}')(args, overrides)
   except UserError as e:
     print(f'vit_jax {args.command}: error: {e}', file=sys.stderr)
     return 1

@@ -13,8 +13,10 @@ from vit_jax import config as config_lib
 from vit_jax import workdir as workdir_lib
 from vit_jax.errors import UserError
 from vit_jax.evaluators import settings as evaluator_settings
+from vit_jax.stopping import restartable
 
 
+@restartable()
 def run_train(args, overrides):
   config = load_config(args, overrides)
   _quiet_logs()
@@ -128,6 +130,7 @@ def _exit_on_sigterm():
     signal.signal(signal.SIGTERM, before)
 
 
+@restartable()
 def run_sweep(args, overrides):
   if args.plan and args.report:
     raise UserError('Give either --plan or --report.')

@@ -131,7 +131,7 @@ def _init_function(config, model, optimizer):
   return init
 
 
-def compile_step(job: Job, lowered):
+def compile_lowered(job: Job, lowered):
   """Compiles what was lowered for a job with the options for its platform.
 
   Defaults of ours that the compiler doesn't know are left out, with a warning.
@@ -218,7 +218,7 @@ def compile_train_step(job: Job, remaining, stored_shape, reuse: Reuse | None = 
   """`lower_train_step`, compiled unless `reuse` has it."""
   return (reuse or Reuse()).program(
       ('train', *_key(job), remaining, stored_shape),
-      lambda: compile_step(job, lower_train_step(job, remaining, stored_shape)))
+      lambda: compile_lowered(job, lower_train_step(job, remaining, stored_shape)))
 
 
 def lower_eval_step(job: Job, remaining, stored_shape, batch_size: int):
@@ -236,5 +236,5 @@ def compile_eval_step(job: Job, remaining, stored_shape, batch_size: int,
   """`lower_eval_step`, compiled unless `reuse` has it."""
   return (reuse or Reuse()).program(
       ('eval', *_key(job), remaining, stored_shape, batch_size),
-      lambda: compile_step(
+      lambda: compile_lowered(
           job, lower_eval_step(job, remaining, stored_shape, batch_size)))

@@ -26,13 +26,14 @@ def rng():
 
 def test_one_fault_after_another(tmp_path, reference, rng):
   workdir = tmp_path / 'run'
-  for outcome in (
-      lambda: faults.kill(tmp_path, workdir, rng, 1, 'training', after=10),
-      lambda: faults.terminate(tmp_path, workdir, 1, after=20),
-      lambda: faults.kill(tmp_path, workdir, rng, 0, 'save', after=30),
-      lambda: faults.resumes(tmp_path, workdir, reference)):
-    result = outcome()
-    assert result.ok, result.text
+  outcome = faults.kill(tmp_path, workdir, rng, 1, 'training', after=5)
+  assert outcome.ok, outcome.text
+  outcome = faults.terminate(tmp_path, workdir, 1, after=5)
+  assert outcome.ok, outcome.text
+  outcome = faults.and_then(
+      faults.kill(tmp_path, workdir, rng, 0, 'save', after=5),
+      tmp_path, workdir, reference)
+  assert outcome.ok, outcome.text
 
 
 def test_damaged_checkpoint(tmp_path, folder, reference, rng):

@@ -3,6 +3,7 @@
 import shutil
 
 import faults
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import runs
@@ -66,7 +67,8 @@ def test_a_checkpoint_of_one_process_restores_onto_two(alone, tmp_path):
   assert ours.keys() == theirs.keys()
   for name, x in ours.items():
     if x is not None:
-      # The momentum is bfloat16: sums in another order may round to its neighbour.
+      # Sums in another order may round to the neighbour in bfloat16, the momentum.
+      bounds = (dict(rtol=2**-7, atol=5e-5) if x.dtype == jnp.bfloat16 else
+                dict(atol=1e-5))
       np.testing.assert_allclose(
-          np.asarray(x, np.float32), np.asarray(theirs[name], np.float32),
-          rtol=2**-7, atol=5e-5)
+          np.asarray(x, np.float32), np.asarray(theirs[name], np.float32), **bounds)

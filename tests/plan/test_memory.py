@@ -184,4 +184,5 @@ def test_memory_of_real_runs():
                     total('B/16', scan=True)])
   assert found[:3] == pytest.approx([11.98, 4.34, 5.57], rel=0.1)
   # The allocation is that of jax 0.10; jax 0.12 keeps fewer arrays of a scan.
-  assert found[3] == pytest.approx(13.67, rel=0.2)
+  bound = 0.1 if jax.__version_info__ < (0, 12) else 0.2
+  assert found[3] == pytest.approx(13.67, rel=bound)

@@ -79,7 +79,7 @@ class FrozenFeatures:
       jitted = jax.jit(step, out_shardings=mesh_lib.replicated(job.mesh))
       batch = job_lib.abstract_batch(job, size, data_input.stored_shape, mask=True)
       lowered = jitted.lower(job.abstract_state.eval_params, batch)
-      return job_lib.compile_step(job, lowered)
+      return job_lib.compile_lowered(job, lowered)
     key = ('features', job_lib.program_config(job.config), job.mesh, job.num_classes,
            data_input.remaining, data_input.stored_shape, size, layer)
     return self._reuse.program(key, make)

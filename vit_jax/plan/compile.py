@@ -99,7 +99,7 @@ def compile_step(lowered, job) -> Compiled | OutOfMemory:
   kept = jax.config.jax_enable_compilation_cache
   jax.config.update('jax_enable_compilation_cache', False)
   try:
-    compiled = job_lib.compile_step(job, lowered)
+    compiled = job_lib.compile_lowered(job, lowered)
   except (jax.errors.JaxRuntimeError, ValueError) as e:
     return _refused(e)
   finally:
