@@ -24,8 +24,10 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 from sklearn.datasets import load_sample_images  # noqa: E402
 
-from vit_jax.data import host_ops, randaugment, tensorflow  # noqa: E402
-from vit_jax.sections import PreprocessSection  # noqa: E402
+from vit_jax.config.sections import PreprocessSection  # noqa: E402
+from vit_jax.data import tensorflow  # noqa: E402
+from vit_jax.preprocessing.host import ops as host_ops  # noqa: E402
+from vit_jax.preprocessing.host import randaugment  # noqa: E402
 
 CROP = PreprocessSection(crop='inception')
 _BATCH = 8

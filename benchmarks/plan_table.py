@@ -17,14 +17,14 @@ import json
 import pathlib
 import sys
 
-from vit_jax.plan import compile as compile_lib
+from vit_jax.plan import compile as compile_lib  # noqa: E402
 
 # Before JAX is imported.
 compile_lib.prepare_environment()
 
 from vit_jax import config as config_lib  # noqa: E402
-from vit_jax.plan import examples, report, slices, trial, tune  # noqa: E402
-from vit_jax.workdir import write_json  # noqa: E402
+from vit_jax.plan import data_facts, report, slices, trial, tune  # noqa: E402
+from vit_jax.runtime.files import write_json  # noqa: E402
 
 # Images per chip.
 MODELS = {'S/16': 64, 'B/16': 64, 'L/16': 64, 'H/14': 32}
@@ -62,7 +62,7 @@ def config_of(model: str, devices: int):
 def _row(folder, model, name, limit):
   target = trial.Target(slices.parse(name))
   config = config_of(model, target.devices)
-  facts = examples.find(config)
+  facts = data_facts.find(config)
   search = tune.Search(config, facts, target, limit,
                        trial.Cache(folder / f'{_stem(model, name)}.programs.json'))
   tries = search.run()

@@ -24,7 +24,7 @@ the 1e-4 or 3e-5 per step of other code.
 
 from ml_collections import ConfigDict
 
-from vit_jax import config_arg
+from vit_jax.config import argument as config_arg
 
 # Level -> (MixUp's alpha, RandAugment's layers, its magnitude). Magnitude 0 still
 # changes images.

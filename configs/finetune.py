@@ -29,7 +29,7 @@ gets 378 pixels, the part of 384 that its patches cover.
 
 from ml_collections import ConfigDict
 
-from vit_jax import config_arg
+from vit_jax.config import argument as config_arg
 
 # Published with the paper, pretrained on ImageNet-21k.
 _CHECKPOINTS = {name: f'gs://vit_models/imagenet21k/ViT-{name.replace("/", "_")}.npz'

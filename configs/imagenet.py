@@ -22,7 +22,7 @@ here, so the number is 0.1. The paper's numbers were multiplied by the rate as w
 
 from ml_collections import ConfigDict
 
-from vit_jax import config_arg
+from vit_jax.config import argument as config_arg
 
 _WIDTHS = {'S/16': 384, 'B/16': 768, 'B/32': 768, 'L/16': 1024, 'L/32': 1024}
 

@@ -19,7 +19,7 @@ are not clipped, which table 3 has for ImageNet alone.
 
 from ml_collections import ConfigDict
 
-from vit_jax import config_arg
+from vit_jax.config import argument as config_arg
 
 # Model -> (epochs, learning rate, width).
 _MODELS = {

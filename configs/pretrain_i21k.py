@@ -23,7 +23,7 @@ gradient. The loss is not stated: sigmoid, as in the code for its successor (arX
 
 from ml_collections import ConfigDict
 
-from vit_jax import config_arg
+from vit_jax.config import argument as config_arg
 
 # The width of the tanh layer before the head is that of the model.
 _WIDTHS = {'B/32': 768, 'B/16': 768, 'L/32': 1024, 'L/16': 1024, 'H/14': 1280}

@@ -2,8 +2,8 @@
 
 All tasks  vit_jax sweep --config=configs/vtab.py --workdir=runs/vtab
 One task   vit_jax train --config=configs/vtab.py:cifar100 --workdir=runs/cifar100
-Argument   words in any order: a task (vit_jax/vtab/tasks.py), a model, a preset, 1k or
-           full (all of a task's data), such as configs/vtab.py:svhn,L/16,lightweight
+Argument   words in any order: a task (vit_jax/sweep/vtab/tasks.py), a model, a preset,
+           1k or full (all of a task's data): configs/vtab.py:svhn,L/16,lightweight
 Presets    paper: the ViT paper's one setting for all tasks, 384 pixels
            lightweight: the benchmark's own sweep of 4 settings, 224 pixels
 Slice      one 8-chip TPU slice; --config.accum_steps=8 where 512 images don't fit
@@ -23,8 +23,8 @@ model. H/14 gets 378 pixels, the part of 384 that its patches cover.
 
 from ml_collections import ConfigDict
 
-from vit_jax import config_arg
-from vit_jax.vtab import tasks
+from vit_jax.config import argument as config_arg
+from vit_jax.sweep.vtab import tasks
 
 # Published with the ViT paper, pretrained on ImageNet-21k.
 _CHECKPOINTS = {name: f'gs://vit_models/imagenet21k/ViT-{name.replace("/", "_")}.npz'

@@ -6,8 +6,8 @@ import sys
 try:
   from launch import gke, local, slurm, tpu_vm
   from launch import job as job_lib
-  from vit_jax.__main__ import split_overrides
-  from vit_jax.errors import UserError
+  from vit_jax.cli.main import split_overrides
+  from vit_jax.runtime.errors import UserError
 except ImportError as e:
   sys.exit(f'launch: error: cannot import vit_jax ({e}). Run it from a clone of the '
            'repository, with the library installed: pip install .')

@@ -7,8 +7,8 @@ import subprocess
 from launch import job as job_lib
 from launch import manifest, shell
 from launch.job import Job
-from vit_jax.errors import UserError
 from vit_jax.plan import slices
+from vit_jax.runtime.errors import UserError
 
 
 def add_flags(parser):

@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 import re
 
-from vit_jax import code_version
-from vit_jax.errors import UserError
+from vit_jax.runtime import code_version
+from vit_jax.runtime.errors import UserError
 
 # Of names that gcloud, Kubernetes and SLURM all take; they add suffixes of their own.
 _NAME = re.compile(r'[a-z]([a-z0-9-]{0,38}[a-z0-9])?')

@@ -11,8 +11,8 @@ import sys
 
 from launch import processes, shell
 from launch.job import Job
-from vit_jax.errors import UserError
-from vit_jax.stopping import START_AGAIN
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.stopping import START_AGAIN
 
 _DEVICES = '--xla_force_host_platform_device_count'
 

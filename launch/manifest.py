@@ -10,10 +10,10 @@ import pathlib
 
 from launch import shell
 from launch.job import Job
-from vit_jax import code_version
-from vit_jax.errors import UserError
 from vit_jax.plan.slices import Slice
-from vit_jax.stopping import START_AGAIN
+from vit_jax.runtime import code_version
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.stopping import START_AGAIN
 
 _CONTAINER = 'vit-jax'
 # TPU runtime, multi-slice coordinator, JAX's coordinator.

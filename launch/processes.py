@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-from vit_jax.stopping import START_AGAIN
+from vit_jax.runtime.stopping import START_AGAIN
 
 # Seconds from asking the others to end until they are killed: after a failure they
 # wait for one that is gone; after `START_AGAIN` they are about to end by themselves.

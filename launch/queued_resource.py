@@ -5,8 +5,8 @@ https://cloud.google.com/sdk/gcloud/reference/compute/tpus/queued-resources
 
 import dataclasses
 
-from vit_jax.errors import UserError
 from vit_jax.plan.slices import Slice
+from vit_jax.runtime.errors import UserError
 
 _GROUP = ('gcloud', 'compute', 'tpus', 'queued-resources')
 

@@ -4,7 +4,7 @@ import re
 import shlex
 import shutil
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 _VARIABLE = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
 

@@ -9,9 +9,9 @@ import sys
 from launch import job as job_lib
 from launch import local, shell
 from launch.job import Job
-from vit_jax.errors import UserError
-from vit_jax.stopping import START_AGAIN
-from vit_jax.workdir import write_text
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.files import write_text
+from vit_jax.runtime.stopping import START_AGAIN
 
 # What values of sbatch's options are made of; a directive is no shell line, so nothing
 # else is let in.

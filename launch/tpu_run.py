@@ -8,8 +8,8 @@ import subprocess
 
 from launch import tpu_worker
 from launch.queued_resource import QueuedResource
-from vit_jax.errors import UserError
-from vit_jax.stopping import START_AGAIN
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.stopping import START_AGAIN
 
 # Failed calls of one kind in a row: a slice that reboots is out of reach for a while.
 _PATIENCE = 10

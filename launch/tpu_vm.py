@@ -11,9 +11,9 @@ from launch import shell, tpu_worker
 from launch.job import Job
 from launch.queued_resource import QueuedResource
 from launch.tpu_run import Run
-from vit_jax import code_version
-from vit_jax.errors import UserError
 from vit_jax.plan import slices
+from vit_jax.runtime import code_version
+from vit_jax.runtime.errors import UserError
 
 _sleep = time.sleep
 

@@ -10,7 +10,7 @@ import importlib
 _PUBLIC = {
     'create': 'vit_jax.models.variants',
     'load': 'vit_jax.checkpoints.load',
-    'train': 'vit_jax.training',
+    'train': 'vit_jax.training.loop',
 }
 
 __all__ = sorted(_PUBLIC)

@@ -3,7 +3,7 @@
 import pytest
 
 from vit_jax.checkpoints import augreg, opening
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 _COLUMNS = ('filename', 'adapt_filename', 'ds', 'final_val', 'adapt_ds',
             'adapt_resolution', 'adapt_final_val')

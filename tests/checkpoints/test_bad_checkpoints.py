@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from vit_jax.checkpoints import atomic, convert, npz, torch_file
 from vit_jax.checkpoints.load import load
 from vit_jax.checkpoints.weights import of_array
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 _NPZ = golden.FOLDER / 'vitjax_token' / 'params.npz'
 _HF = golden.FOLDER / 'hf_vit_cls'

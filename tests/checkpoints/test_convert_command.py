@@ -7,8 +7,8 @@ import golden
 import numpy as np
 import pytest
 
-from vit_jax.__main__ import main
 from vit_jax.checkpoints import npz
+from vit_jax.cli.main import main
 
 _FOLDER = golden.FOLDER / 'timm_token'
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from vit_jax import config as config_lib
-from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints import initial, opening, orbax_model, pretrained
 from vit_jax.checkpoints.jax_names import POSITIONS
 from vit_jax.checkpoints.load import load
 from vit_jax.checkpoints.store import Store
-from vit_jax.errors import UserError
+from vit_jax.config.sections import InitSection, MeshSection
 from vit_jax.models import layout, variants
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.parallel import rules
-from vit_jax.sections import InitSection, MeshSection
-from vit_jax.state import TrainState
+from vit_jax.runtime.errors import UserError
+from vit_jax.training import workdir as workdir_lib
+from vit_jax.training.state import TrainState
 
 _FILE = golden.FOLDER / 'vitjax_posembed_resize' / 'params.npz'  # 21 classes, 20 hidden
 _SIZES = {'patch_size': 8, 'width': 32, 'depth': 2, 'mlp_dim': 64, 'num_heads': 2}

@@ -8,7 +8,7 @@ import pytest
 import scipy.ndimage
 
 from vit_jax.checkpoints import resize_positions
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 _RNG = np.random.default_rng(0)
 # Made by torch.nn.functional.interpolate of PyTorch 2.13 from a grid of 5 x 4.

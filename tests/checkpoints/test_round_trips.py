@@ -13,8 +13,8 @@ from safetensors.numpy import load_file
 from vit_jax.checkpoints import detect, timm_names
 from vit_jax.checkpoints.convert import convert
 from vit_jax.checkpoints.load import load
-from vit_jax.errors import UserError
 from vit_jax.models import variants
+from vit_jax.runtime.errors import UserError
 
 _CASES = {case: golden.FOLDER / case for case in (
     path.name for path in golden.FOLDER.iterdir())}

@@ -13,9 +13,9 @@ import pytest
 
 from vit_jax.checkpoints import integrity, resume
 from vit_jax.checkpoints.store import SaveFailed, Store
-from vit_jax.errors import UserError
-from vit_jax.sections import CheckpointSection, Config
-from vit_jax.state import TrainState
+from vit_jax.config.sections import CheckpointSection, Config
+from vit_jax.runtime.errors import UserError
+from vit_jax.training.state import TrainState
 
 SECTION = CheckpointSection(keep=3)
 

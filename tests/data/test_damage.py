@@ -6,12 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import encode, picture
+from image_data import encode, picture
 from PIL import Image
 
+from vit_jax.config.sections import DataSection, PreprocessSection
 from vit_jax.data import open_input, predict_images
-from vit_jax.errors import DataError
-from vit_jax.sections import DataSection, PreprocessSection
+from vit_jax.runtime.errors import DataError
 
 ROWS = np.arange(4)
 INCEPTION = PreprocessSection(crop='inception', crop_area=(0.05, 0.1))

@@ -7,11 +7,11 @@ import tarfile
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from conftest import encode, picture
+from image_data import encode, picture
 
+from vit_jax.config.sections import DataSection
 from vit_jax.data import imagenet21k, open_input, open_source, preparing
-from vit_jax.errors import UserError
-from vit_jax.sections import DataSection
+from vit_jax.runtime.errors import UserError
 
 COUNTS = {'n01440764': 5, 'n00004475': 4, 'n15102894': 3}
 IMAGES = {

@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from conftest import picture, write_tiny
+from image_data import picture, write_tiny
 
+from vit_jax.config.sections import DataSection, PreprocessSection
 from vit_jax.data import open_input, open_source
 from vit_jax.data.labels import LabelRule
-from vit_jax.errors import UserError
-from vit_jax.sections import DataSection, PreprocessSection
-from vit_jax.training import train
+from vit_jax.runtime.errors import UserError
+from vit_jax.training.loop import train
 
 SETS = [[3], [], [5, 999, 0], [7, 8], [], [1], [2, 4], [6], [11], [12, 3, 4]]
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 import tiny_tfds
-from conftest import write_tiny
+from image_data import write_tiny
 
+from vit_jax.config.sections import DataSection
 from vit_jax.data import labels, open_source
-from vit_jax.errors import UserError
-from vit_jax.sections import DataSection
+from vit_jax.runtime.errors import UserError
 
 F = tfds.features
 COUNT = 16

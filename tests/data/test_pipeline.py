@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from vit_jax.data import open_input, preprocess, tensorflow
-from vit_jax.errors import UserError
-from vit_jax.sections import DataSection, PreprocessSection
+from vit_jax.config.sections import DataSection, PreprocessSection
+from vit_jax.data import open_input, tensorflow
+from vit_jax.preprocessing import placement as preprocess
+from vit_jax.runtime.errors import UserError
 
 INCEPTION = PreprocessSection(crop='inception')
 
@@ -149,7 +150,7 @@ def test_a_program_may_end_in_the_middle_of_a_stream(cifar_dir):
   code = f'''
 import numpy as np
 from vit_jax.data import open_input
-from vit_jax.sections import DataSection
+from vit_jax.config.sections import DataSection
 data = DataSection('cifar10', {cifar_dir!r}, image_size=(32, 32), cache='never')
 batches = open_input(data, 'train', train=True).train_batches(0, 8, np.arange(8))
 next(batches)

@@ -4,11 +4,11 @@ import re
 
 import pytest
 import tensorflow_datasets as tfds
-from conftest import picture, write_tiny
+from image_data import picture, write_tiny
 
+from vit_jax.config.sections import DataSection
 from vit_jax.data import open_source, preparing
-from vit_jax.errors import UserError
-from vit_jax.sections import DataSection
+from vit_jax.runtime.errors import UserError
 
 VTAB = ('caltech101:3.*.*', 'cifar100:3.*.*', 'dtd:3.*.*', 'oxford_flowers102:2.*.*',
         'oxford_iiit_pet', 'sun397/tfds:4.*.*', 'svhn_cropped:3.*.*',

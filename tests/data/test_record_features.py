@@ -5,10 +5,10 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
+from vit_jax.config.sections import DataSection
 from vit_jax.data import record_features
 from vit_jax.data.record_labels import RuleLabels
-from vit_jax.errors import DataError
-from vit_jax.sections import DataSection
+from vit_jax.runtime.errors import DataError
 
 F = tfds.features
 FEATURES = F.FeaturesDict({

@@ -9,12 +9,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from conftest import encode, picture
+from image_data import encode, picture
 from sklearn import datasets
 
-from vit_jax.data import decode, open_source
-from vit_jax.errors import DataError, UserError
-from vit_jax.sections import DataSection
+from vit_jax.config.sections import DataSection
+from vit_jax.data import open_source
+from vit_jax.preprocessing.host import decode
+from vit_jax.runtime.errors import DataError, UserError
 
 SPLITS = ['train', 'test', 'train[:50%]+train[75%:]', 'train[10:20]+test[-3:]', 'all']
 
@@ -73,7 +74,7 @@ def test_digits_equal_scikit_learn():
 def test_digits_prepared_by_two_processes_at_once(tmp_path):
   code = f'''
 from vit_jax.data import open_source
-from vit_jax.sections import DataSection
+from vit_jax.config.sections import DataSection
 print(open_source(DataSection(dir={str(tmp_path)!r}), 'test').read(358)[1])
 '''
   with futures.ThreadPoolExecutor(2) as pool:
@@ -89,7 +90,7 @@ def test_prepared_digits_do_not_import_tensorflow():
   code = '''
 import sys, numpy as np
 from vit_jax.data import open_input
-from vit_jax.sections import DataSection
+from vit_jax.config.sections import DataSection
 data = open_input(DataSection(image_size=(32, 32)), 'train', train=True)
 next(data.train_batches(0, 4, np.arange(4)))
 assert 'tensorflow' not in sys.modules and 'jax' not in sys.modules

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from vit_jax import config as config_lib
-from vit_jax.errors import UserError
-from vit_jax.evaluators import settings
-from vit_jax.sections import Config, DataSection, EvaluatorSection
+from vit_jax.config import evaluators as evaluator_settings
+from vit_jax.config.sections import Config, DataSection, EvaluatorSection
+from vit_jax.runtime.errors import UserError
 
 FEW = {'name': 'few', 'kind': 'fewshot'}
 
@@ -97,22 +97,22 @@ def test_an_evaluator_needs_a_test_split():
   with pytest.raises(UserError, match='test_split is not set'):
     _check(FEW, data=data)
   own = _check({**FEW, 'test_split': 'x'}, data=data)
-  assert settings.data_section(own, own.evaluators[0]).test_split == 'x'
+  assert evaluator_settings.data_section(own, own.evaluators[0]).test_split == 'x'
 
 
 def test_data_of_an_evaluator():
   run = Config(data=DataSection(
       name='dsprites', dir='/data', train_split='train[:800]', test_split='train[900:]',
       label_rule='dsprites_location', pixel_factor=255, image_size=(32, 32)))
-  same = settings.data_section(run, EvaluatorSection(test_split='train[:5]'))
+  same = evaluator_settings.data_section(run, EvaluatorSection(test_split='train[:5]'))
   assert (same.name, same.train_split, same.test_split, same.label_rule) == (
       'dsprites', 'train[:800]', 'train[:5]', 'dsprites_location')
   # Nothing of the run's data set may be applied to another one.
-  other = settings.data_section(run, EvaluatorSection(data='cifar10'))
+  other = evaluator_settings.data_section(run, EvaluatorSection(data='cifar10'))
   assert (other.name, other.dir, other.train_split, other.test_split) == (
       'cifar10', '/data', 'train', 'test')
   assert (other.label_rule, other.pixel_factor, other.image_size) == ('', 1, (32, 32))
-  assert settings.data_section(run, EvaluatorSection(data='folder')).dir == ''
+  assert evaluator_settings.data_section(run, EvaluatorSection(data='folder')).dir == ''
 
 
 @pytest.mark.parametrize('metric', ['few/5shot', 'nn/accuracy', 'own/loss'])
@@ -132,7 +132,7 @@ def test_best_metric_is_measured_at_every_checkpoint():
 
 def test_one_more_comes_first_and_has_a_name_of_its_own():
   config = _check({'name': 'knn', 'kind': 'knn'})
-  more, name = settings.with_one_more(config, 'knn', 'cifar10')
+  more, name = evaluator_settings.with_one_more(config, 'knn', 'cifar10')
   assert name != 'knn' and more.evaluators[0].name == name
   assert more.evaluators[0].data == 'cifar10' and more.evaluators[1:] == (
       config.evaluators)
@@ -141,6 +141,6 @@ def test_one_more_comes_first_and_has_a_name_of_its_own():
 
 def test_unknown_names():
   config = _check(FEW)
-  assert settings.select(config, ['few']) == config.evaluators
+  assert evaluator_settings.select(config, ['few']) == config.evaluators
   with pytest.raises(UserError, match="no evaluator 'fow'; the run has few"):
-    settings.select(config, ['fow'])
+    evaluator_settings.select(config, ['fow'])

@@ -13,11 +13,11 @@ from PIL import Image
 from vit_jax import config as config_lib
 from vit_jax.checkpoints.store import Store
 from vit_jax.data import tensorflow
-from vit_jax.errors import UserError
-from vit_jax.evaluators import opening
+from vit_jax.evaluators import of_run
 from vit_jax.evaluators.features import FrozenFeatures
-from vit_jax.inference import TrainedRun
-from vit_jax.training import train
+from vit_jax.runtime.errors import UserError
+from vit_jax.training.inference import TrainedRun
+from vit_jax.training.loop import train
 
 EVALUATORS = (
     {'name': 'few', 'kind': 'fewshot', 'shots': (1, 5), 'seeds': 2},
@@ -30,7 +30,7 @@ DATA = {'test_split': 'test[:93]'}
 
 
 def _run(job, turn=0):
-  return opening.open_all(job, tiny_jobs.CLASSES).run(tiny_jobs.parameters(job), turn)
+  return of_run.open_all(job, tiny_jobs.CLASSES).run(tiny_jobs.parameters(job), turn)
 
 
 @pytest.fixture(scope='module')
@@ -67,7 +67,7 @@ def test_turns_and_shared_features(monkeypatch):
               {'name': 'rare', 'kind': 'knn', 'every': 3, 'k': 5})
   job = tiny_jobs.make(
       sections, {'test_split': 'test[:9]', 'train_split': 'train[:64]'})
-  evaluators = opening.open_all(job, tiny_jobs.CLASSES)
+  evaluators = of_run.open_all(job, tiny_jobs.CLASSES)
   params = tiny_jobs.parameters(job)
   def names(turn):
     return {name.split('/')[0] for name in evaluators.run(params, turn)}
@@ -88,13 +88,13 @@ def test_turns_and_shared_features(monkeypatch):
 def test_mistakes_are_found_when_they_open(section, num_classes, message):
   job = tiny_jobs.make((section,), {'test_split': 'test'}, num_classes)
   with pytest.raises(UserError, match=message):
-    opening.open_all(job, tiny_jobs.CLASSES[:num_classes])
+    of_run.open_all(job, tiny_jobs.CLASSES[:num_classes])
 
 
 def test_classes_in_another_order():
   job = tiny_jobs.make(({'name': 'own'},))
   with pytest.raises(UserError, match="class 0 is '0' there and was '9' in training"):
-    opening.open_all(job, tiny_jobs.CLASSES[::-1])
+    of_run.open_all(job, tiny_jobs.CLASSES[::-1])
 
 
 def _config(folder, *overrides):
@@ -147,7 +147,7 @@ def test_sets_of_labels_of_imagenet_real(tmp_path):
   _write_real(tmp_path, images, labels)
   names = tfds.builder('imagenet2012_real', data_dir=str(tmp_path)).info.features[
       'real_label'].names
-  evaluators = opening.open_all(job, names)
+  evaluators = of_run.open_all(job, names)
   right = sum(top[i] in labels[i] for i in range(19))
   labelled = sum(bool(found) for found in labels)
   measured = evaluators.run(params)

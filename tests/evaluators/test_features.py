@@ -8,8 +8,8 @@ import tiny_jobs
 from PIL import Image
 
 from vit_jax.data import open_input, open_source
-from vit_jax.errors import UserError
 from vit_jax.evaluators.features import FrozenFeatures, standardiser
+from vit_jax.runtime.errors import UserError
 
 
 @pytest.fixture(scope='module')

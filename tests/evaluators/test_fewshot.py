@@ -5,10 +5,10 @@ import pytest
 from sklearn import datasets, linear_model
 from tiny_jobs import CLASSES, GivenFeatures
 
-from vit_jax.errors import UserError
+from vit_jax.config.sections import EvaluatorSection
 from vit_jax.evaluators import fewshot
 from vit_jax.evaluators.fewshot import FewShot, draw
-from vit_jax.sections import EvaluatorSection
+from vit_jax.runtime.errors import UserError
 
 
 @pytest.fixture(scope='module')

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from sklearn import datasets, neighbors
 
+from vit_jax.config.sections import MeshSection
 from vit_jax.evaluators import neighbours
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.sections import MeshSection
 
 
 @pytest.fixture(scope='module')

@@ -5,10 +5,10 @@ import pytest
 from sklearn import datasets
 from tiny_jobs import GivenFeatures
 
-from vit_jax.errors import UserError
+from vit_jax.config.sections import EvaluatorSection
 from vit_jax.evaluators import probe
 from vit_jax.evaluators.probe import LinearProbe
-from vit_jax.sections import EvaluatorSection
+from vit_jax.runtime.errors import UserError
 
 
 def _section(**settings):

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 
 from vit_jax import config as config_lib
-from vit_jax import job as job_lib
+from vit_jax.config.sections import MeshSection
 from vit_jax.evaluators.features import Features
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.sections import MeshSection
+from vit_jax.training import job as job_lib
 
 CLASSES = [str(digit) for digit in range(10)]
 

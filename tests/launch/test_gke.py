@@ -15,7 +15,7 @@ import yaml
 from launch import __main__ as main_lib
 from launch import gke
 from launch import job as job_lib
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 SCHEMA = json.loads(pathlib.Path(__file__).with_name('jobset_schema.json').read_text())
 CONFIG = '--config=configs/digits.py'

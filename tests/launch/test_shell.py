@@ -9,7 +9,7 @@ import nasty
 import pytest
 
 from launch import shell
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 # Prints its arguments and the variable V so that nothing can be confused.
 ECHO = [sys.executable, '-c', 'import json, os, sys; '

@@ -15,8 +15,8 @@ import slurm_cluster
 from launch import __main__ as main_lib
 from launch import job as job_lib
 from launch import slurm
-from vit_jax import code_version
-from vit_jax.errors import UserError
+from vit_jax.runtime import code_version
+from vit_jax.runtime.errors import UserError
 
 
 def _job(*words, extra=()):

@@ -12,8 +12,8 @@ import small_cloud
 from launch import __main__ as main_lib
 from launch import job as job_lib
 from launch import tpu_vm
-from vit_jax import code_version
-from vit_jax.errors import UserError
+from vit_jax.runtime import code_version
+from vit_jax.runtime.errors import UserError
 
 CONFIG = '--config=configs/digits.py'
 WORDS = ('tpu-vm', CONFIG, '--workdir=/mnt/runs/d', '--slice=v5litepod-16',
@@ -267,6 +267,6 @@ def test_the_archive_is_the_committed_code_without_the_tests(tmp_path, monkeypat
   subprocess.run(tpu_vm.archive(job), check=True)
   names = subprocess.run(['tar', '-tzf', str(tpu_vm.archive_path(job))], check=True,
                          capture_output=True, text=True).stdout.split()
-  assert {'setup.py', 'README.md', 'configs/digits.py', 'vit_jax/__main__.py'} <= set(
+  assert {'setup.py', 'README.md', 'configs/digits.py', 'vit_jax/cli/main.py'} <= set(
       names)
   assert not [name for name in names if name.startswith('tests')]

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.errors import UserError
+from vit_jax.config.sections import ModelSection
 from vit_jax.models import flops, layout, mixer, variants
-from vit_jax.sections import ModelSection
+from vit_jax.runtime.errors import UserError
 
 TINY = mixer.Mixer(
     patch_size=(8, 8), width=24, depth=2, token_mlp_dim=20, mlp_dim=48, num_classes=10)

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.errors import UserError
+from vit_jax.config.sections import ModelSection
 from vit_jax.models import blocks, layout, variants, vit
-from vit_jax.sections import ModelSection
+from vit_jax.runtime.errors import UserError
 
 TINY = vit.ViT(
     patch_size=(8, 8), width=16, depth=2, mlp_dim=24, num_heads=2, num_classes=5)

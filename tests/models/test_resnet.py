@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.errors import UserError
+from vit_jax.config.sections import ModelSection
 from vit_jax.models import bit, flops, layout, resnet, variants, vit
-from vit_jax.sections import ModelSection
+from vit_jax.runtime.errors import UserError
 
 HYBRID = vit.ViT(
     patch_size=(1, 1), width=24, depth=2, mlp_dim=64, num_heads=2, num_classes=10,

@@ -5,9 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
-from vit_jax.errors import UserError
+from vit_jax.config.sections import ModelSection
 from vit_jax.models import flops, variants
-from vit_jax.sections import ModelSection
+from vit_jax.runtime.errors import UserError
 
 
 @pytest.mark.parametrize('variant, pool, num_classes, count', [

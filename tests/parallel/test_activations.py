@@ -7,9 +7,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vit_jax.config.sections import MeshSection
 from vit_jax.parallel import activations
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.sections import MeshSection
 
 
 def _constraints(x):

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from vit_jax import state as state_lib
-from vit_jax.errors import UserError
+from vit_jax.config.sections import MeshSection
 from vit_jax.models import layout, variants
 from vit_jax.parallel import choice, rules
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.sections import MeshSection
+from vit_jax.runtime.errors import UserError
+from vit_jax.training import state as state_lib
 
 
 class Chip:

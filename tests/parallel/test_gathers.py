@@ -9,9 +9,9 @@ import pytest
 import runs
 
 from vit_jax import config as config_lib
-from vit_jax import job as job_lib
 from vit_jax.data import open_input
 from vit_jax.parallel import mesh as mesh_lib
+from vit_jax.training import job as job_lib
 
 
 @pytest.fixture(autouse=True)

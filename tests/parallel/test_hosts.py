@@ -3,8 +3,8 @@
 import jax
 import pytest
 
-from vit_jax.errors import UserError
 from vit_jax.parallel import clusters, hosts
+from vit_jax.runtime.errors import UserError
 
 _VARIABLES = (
     'SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_JOB_ID', 'SLURM_STEP_NODELIST',

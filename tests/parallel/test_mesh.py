@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from vit_jax.errors import UserError
+from vit_jax.config.sections import MeshSection
 from vit_jax.parallel import batches
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.sections import MeshSection
+from vit_jax.runtime.errors import UserError
 
 
 @pytest.mark.parametrize('data, fsdp, expected', [

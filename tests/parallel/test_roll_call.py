@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from vit_jax.errors import UserError
 from vit_jax.parallel import roll_call
+from vit_jax.runtime.errors import UserError
 
 
 def _address():

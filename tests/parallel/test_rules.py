@@ -7,12 +7,12 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from vit_jax import state as state_lib
-from vit_jax.errors import UserError
+from vit_jax.config.sections import MeshSection
 from vit_jax.models import layout, variants
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.parallel import rules
-from vit_jax.sections import MeshSection
+from vit_jax.runtime.errors import UserError
+from vit_jax.training import state as state_lib
 
 TINY = dict(patch_size=(4, 4), width=32, depth=2, mlp_dim=64, num_heads=4)
 MODELS = {

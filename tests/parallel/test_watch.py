@@ -11,7 +11,7 @@ import time
 # A process of a run without JAX: it waits for ever, as in a computation that hangs.
 PROGRAM = textwrap.dedent('''
     import os, signal, sys, threading, time
-    from vit_jax.errors import UserError
+    from vit_jax.runtime.errors import UserError
     from vit_jax.parallel import roll_call, watch
     number, size, address, act = (
         int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from vit_jax import config as config_lib
-from vit_jax import job as job_lib
 from vit_jax.data import open_input
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.plan import examples, memory, slices, trial
+from vit_jax.plan import data_facts, memory, slices, trial
+from vit_jax.training import job as job_lib
 
 _CONFIG = {
     'total_steps': 10, 'batch_size': 32, 'ema_decay': 0.9,
@@ -37,7 +37,7 @@ def test_predicted_state_is_what_a_device_holds(fsdp):
   state = job_lib.init_state(real)
   # v5e:2x4 has as many devices as there are simulated ones.
   target = trial.Target(slices.parse('v5e:2x4'))
-  result = trial.analyse(config, examples.find(config), target)
+  result = trial.analyse(config, data_facts.find(config), target)
   assert result.mesh == (8 // fsdp, fsdp)
   assert result.params == _bytes_on_first_device(state.params)
   assert result.opt_state == _bytes_on_first_device(state.opt_state)
@@ -48,7 +48,7 @@ def test_predicted_state_is_what_a_device_holds(fsdp):
 def test_the_compute_type_is_that_of_a_tpu():
   config = _config()
   result = trial.analyse(
-      config, examples.find(config), trial.Target(slices.parse('v5e:2x2')))
+      config, data_facts.find(config), trial.Target(slices.parse('v5e:2x2')))
   assert result.dtype == 'bfloat16'
 
 
@@ -87,7 +87,7 @@ def test_flops_of_a_step():
   """Closed form: 2 FLOPs a multiply-add, 3 passes, the images of a global batch."""
   config = _config()
   result = trial.analyse(
-      config, examples.find(config), trial.Target(slices.parse('v5e:2x2')))
+      config, data_facts.find(config), trial.Target(slices.parse('v5e:2x2')))
   L, D, F = 4, 32, 64
   block = 4 * L * D * D + 2 * L * L * D + 2 * L * D * F
   image = 2 * (L * 4 * 4 * 3 * D + 2 * block + D * 10)
@@ -96,7 +96,7 @@ def test_flops_of_a_step():
 
 def test_slices_multiply_devices():
   config = _config()
-  facts = examples.find(config)
+  facts = data_facts.find(config)
   one, two = (trial.analyse(config, facts, trial.Target(slices.parse('v5e:2x2'), n))
               for n in (1, 2))
   assert (one.mesh, two.mesh) == ((4, 1), (8, 1))
@@ -111,13 +111,13 @@ def test_the_mesh_is_the_one_that_a_run_chooses(variant, mesh):
       'model.scan': True, 'model.remat': 'full', 'data.image_size': [224, 224],
       'batch_size': 1024, 'mesh.fsdp': 0})
   target = trial.Target(slices.parse('v5e:16x16'))
-  chosen = trial.resolve(config, examples.find(config), target)
+  chosen = trial.resolve(config, data_facts.find(config), target)
   assert mesh_lib.shape(chosen.mesh, 256) == mesh
 
 
 def test_data_here_are_read():
   config = _config()
-  found = examples.find(config)
+  found = data_facts.find(config)
   real = open_input(config.data, 'train', train=True)
   assert found.origin == 'the prepared data'
   assert (found.num_examples, found.num_classes) == (real.num_examples, 10)
@@ -136,29 +136,29 @@ def test_data_that_are_not_here(name, split, classes, size, shape, tmp_path):
       'data.name': name, 'data.train_split': split, 'data.dir': str(tmp_path),
       'data.image_size': [224, 224], 'data.train.crop': 'inception',
       'total_steps': 0, 'total_epochs': 2.0})
-  found = examples.find(config)
+  found = data_facts.find(config)
   assert (found.num_classes, found.num_examples) == (classes, size)
   assert found.stored_shape == shape
-  assert examples.total_steps(config, found) == round(2 * size / 32)
+  assert data_facts.total_steps(config, found) == round(2 * size / 32)
 
 
 def test_flags_stand_for_data(tmp_path):
   config = _config(**{'data.name': 'folder', 'data.dir': str(tmp_path / 'none')})
   with pytest.raises(config_lib.UserError, match='--num_classes'):
-    examples.find(config)
-  found = examples.find(config, num_classes=7)
+    data_facts.find(config)
+  found = data_facts.find(config, num_classes=7)
   assert (found.num_classes, found.num_examples) == (7, 0)
   epochs = config_lib.with_values(config, {'total_steps': 0, 'total_epochs': 3.0})
   with pytest.raises(config_lib.UserError, match='--num_examples'):
-    examples.find(epochs, num_classes=7)
-  found = examples.find(epochs, num_classes=7, num_examples=3200)
-  assert examples.total_steps(epochs, found) == 300
+    data_facts.find(epochs, num_classes=7)
+  found = data_facts.find(epochs, num_classes=7, num_examples=3200)
+  assert data_facts.total_steps(epochs, found) == 300
 
 
 def test_a_batch_that_does_not_divide_is_an_error():
   config = _config(batch_size=33)
   with pytest.raises(config_lib.UserError, match='33'):
-    trial.analyse(config, examples.find(config),
+    trial.analyse(config, data_facts.find(config),
                   trial.Target(slices.parse('v5e:2x2')))
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vit_jax.__main__ import main
+from vit_jax.cli.main import main
 from vit_jax.plan import compile as compile_lib
 
 HAS_LIBTPU = importlib.util.find_spec('libtpu') is not None

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from vit_jax.errors import UserError
 from vit_jax.plan import slices
+from vit_jax.runtime.errors import UserError
 
 # (name, shape, chips, hosts, GKE accelerator, machine type), from the configuration
 # tables of the Cloud TPU and GKE documentation.

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from vit_jax import config as config_lib
-from vit_jax.errors import UserError
-from vit_jax.plan import examples, slices, trial, tune
+from vit_jax.plan import data_facts, slices, trial, tune
+from vit_jax.runtime.errors import UserError
 
 TARGET = trial.Target(slices.parse('v5e:4x4'))
 
@@ -24,7 +24,7 @@ def config():
 
 @pytest.fixture
 def facts(config):
-  return examples.find(config)
+  return data_facts.find(config)
 
 
 class Compiler:

@@ -8,7 +8,7 @@ import pytest
 import sweeps
 
 from vit_jax import config as config_lib
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import cells, shares, standings
 from vit_jax.sweep.cells import FINAL, ONLY, SEARCH
 

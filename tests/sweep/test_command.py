@@ -3,7 +3,7 @@
 import pytest
 import sweeps
 
-from vit_jax.__main__ import main
+from vit_jax.cli.main import main
 from vit_jax.sweep import cells
 from vit_jax.sweep.folder import Folder
 

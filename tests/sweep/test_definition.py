@@ -7,8 +7,8 @@ import pytest
 import sweeps
 
 from vit_jax import config as config_lib
-from vit_jax.errors import UserError
-from vit_jax.sections import Config
+from vit_jax.config.sections import Config
+from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import definition, flags
 from vit_jax.sweep.folder import Folder
 

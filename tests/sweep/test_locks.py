@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import locks
 
 _HOLD = '''

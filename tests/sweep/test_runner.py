@@ -6,12 +6,12 @@ import pathlib
 import pytest
 import sweeps
 
-from vit_jax import training
-from vit_jax.errors import UserError
-from vit_jax.metrics import NonFiniteError
-from vit_jax.stopping import Stopped
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.stopping import Stopped
 from vit_jax.sweep import cells, locks, runner, timing
 from vit_jax.sweep.folder import Folder
+from vit_jax.training import loop as training
+from vit_jax.training.metrics import NonFiniteError
 
 
 @pytest.fixture(scope='module')

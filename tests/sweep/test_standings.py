@@ -9,10 +9,10 @@ import statistics
 import pytest
 import sweeps
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import cells, published, report, standings, summary
 from vit_jax.sweep.folder import Folder
-from vit_jax.vtab.tasks import TASKS
+from vit_jax.sweep.vtab.tasks import TASKS
 
 RATES = {'optimizer.learning_rate': (0.1, 0.2, 0.3)}
 

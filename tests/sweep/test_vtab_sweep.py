@@ -6,8 +6,8 @@ import pathlib
 import pytest
 import tiny_tfds
 
-from vit_jax.__main__ import main
-from vit_jax.vtab import subsets
+from vit_jax.cli.main import main
+from vit_jax.sweep.vtab import subsets
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'vtab.py'
 SIZES = {'kitti': {'train': 30, 'validation': 12, 'test': 11},

@@ -5,9 +5,9 @@ import json
 import pytest
 import tiny_tfds
 
+from vit_jax.config.sections import DataSection
 from vit_jax.data import open_source, splits
-from vit_jax.sections import DataSection
-from vit_jax.vtab import subsets, tasks
+from vit_jax.sweep.vtab import subsets, tasks
 
 # As in the benchmark's code: train, val, trainval, test; then train800 and val200; then
 # the counts of the first four. Its tests check these counts.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vit_jax.vtab import tasks
+from vit_jax.sweep.vtab import tasks
 
 CLASSES = {
     'caltech101': 102, 'cifar100': 100, 'dtd': 47, 'oxford_flowers102': 102,

@@ -12,7 +12,7 @@ import shutil
 from etils import epath
 
 from vit_jax.checkpoints.reaching import reachable
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 # Folders may be shared by machines, where a process of another one looks dead.
 _HOST = platform.node()

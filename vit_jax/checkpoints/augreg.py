@@ -11,7 +11,7 @@ import re
 
 from etils import epath
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 BUCKET = 'gs://vit_models/augreg'
 _PREFIX = 'augreg:'

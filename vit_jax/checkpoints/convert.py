@@ -23,8 +23,8 @@ from vit_jax.checkpoints import (
 )
 from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.worlds import FORMATS, WORLDS
-from vit_jax.errors import UserError
-from vit_jax.progress import duration
+from vit_jax.runtime.errors import UserError
+from vit_jax.training.progress import duration
 
 # Smaller files are written before a line could be read.
 _LARGE = 100_000_000

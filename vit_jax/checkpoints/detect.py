@@ -7,8 +7,8 @@ more than one model fits, a UserError lists the candidates.
 import dataclasses
 import math
 
-from vit_jax.errors import UserError
 from vit_jax.models import variants
+from vit_jax.runtime.errors import UserError
 
 
 class AmbiguousError(UserError):

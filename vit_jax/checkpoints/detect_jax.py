@@ -4,7 +4,7 @@ import math
 
 from vit_jax.checkpoints.detect import AmbiguousError, Detected, Shapes
 from vit_jax.checkpoints.jax_names import POSITIONS
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 _ATTENTION = 'MultiHeadDotProductAttention_0'
 

@@ -4,8 +4,8 @@ import re
 
 from vit_jax.checkpoints import hf_names
 from vit_jax.checkpoints.detect import Detected, Shapes, heads_of_size
-from vit_jax.errors import UserError
 from vit_jax.models import variants
+from vit_jax.runtime.errors import UserError
 
 # timm's act_layer -> gelu.
 _TIMM_ACT = {'gelu': 'exact', 'gelu_tanh': 'tanh', 'quick_gelu': 'quick'}

@@ -9,7 +9,7 @@ import numpy as np
 from vit_jax.checkpoints import names
 from vit_jax.checkpoints.jax_names import POSITIONS
 from vit_jax.checkpoints.names import Link
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 # Part of a block: (our name, old name on disk, name in memory of version 5).
 _HEADS_IN = (

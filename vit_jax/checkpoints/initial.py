@@ -7,8 +7,8 @@ import numpy as np
 
 from vit_jax.checkpoints import augreg, detect, names, opening, orbax_model, pretrained
 from vit_jax.checkpoints.jax_names import own
-from vit_jax.errors import UserError
 from vit_jax.parallel import hosts
+from vit_jax.runtime.errors import UserError
 
 
 def check(checkpoint: str, job):

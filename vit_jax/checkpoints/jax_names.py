@@ -11,7 +11,7 @@ import numpy as np
 
 from vit_jax.checkpoints import names
 from vit_jax.checkpoints.names import Link
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 POSITIONS = 'Transformer/posembed_input/pos_embedding'
 _BLOCK = re.compile(r'Transformer/encoderblock_\d+/(.*)')

@@ -15,7 +15,7 @@ from vit_jax.checkpoints import (
   pretrained,
 )
 from vit_jax.checkpoints.weights import of_array
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 
 def load(path, *, verbose: bool = False, **settings):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

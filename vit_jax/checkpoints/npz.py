@@ -14,7 +14,7 @@ from etils import epath
 
 from vit_jax.checkpoints.reaching import readable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 # A file may unpack to this many times its size, plus a constant: published files
 # are not compressed at all, and a classifier of zeros is at most a tenth of one.

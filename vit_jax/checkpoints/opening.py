@@ -27,8 +27,8 @@ from vit_jax.checkpoints.detect import Detected, Shapes
 from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.weights import Weight
 from vit_jax.checkpoints.worlds import WORLDS, World
-from vit_jax.errors import UserError
 from vit_jax.models import layout
+from vit_jax.runtime.errors import UserError
 
 # Settings that ask for a change of the model rather than say what the file is.
 CHANGES = ('num_classes', 'representation_size', 'scan', 'dtype', 'param_dtype')

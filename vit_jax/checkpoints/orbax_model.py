@@ -14,14 +14,14 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import traverse_util
 
-from vit_jax import workdir as workdir_lib
 from vit_jax.checkpoints.detect import Detected, grid_of, image_size_of
 from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.store import Store
 from vit_jax.checkpoints.weights import Weight
-from vit_jax.errors import UserError
 from vit_jax.models import options as options_lib
 from vit_jax.models import variants
+from vit_jax.runtime.errors import UserError
+from vit_jax.training import workdir as workdir_lib
 
 _MODEL, _PARAMS, _FORMAT = 'model.json', 'params', 'vit_jax model 1'
 # Class of the model -> a variant of it, to give `variants.create` every field.

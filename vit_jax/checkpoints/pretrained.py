@@ -12,7 +12,7 @@ import numpy as np
 from vit_jax.checkpoints import names, opening, resize_positions
 from vit_jax.checkpoints.jax_names import POSITIONS
 from vit_jax.checkpoints.weights import Weight
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 HEADS = ('auto', 'keep', 'reset')
 PRE_LOGITS = ('drop', 'keep')

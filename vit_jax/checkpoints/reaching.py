@@ -2,7 +2,7 @@
 
 import contextlib
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 
 @contextlib.contextmanager

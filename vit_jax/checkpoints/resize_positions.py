@@ -8,7 +8,7 @@ converted or published with reproduces its outputs.
 
 import numpy as np
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 
 def resize(

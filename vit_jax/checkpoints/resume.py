@@ -5,9 +5,9 @@ import itertools
 import jax
 
 from vit_jax.checkpoints.store import Store
-from vit_jax.errors import UserError, warn
+from vit_jax.config.sections import CheckpointSection
 from vit_jax.parallel import hosts
-from vit_jax.sections import CheckpointSection
+from vit_jax.runtime.errors import UserError, warn
 
 
 def find(workdir, section: CheckpointSection) -> int:

@@ -16,7 +16,7 @@ from etils import epath
 
 from vit_jax.checkpoints.reaching import reachable, readable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 _DTYPES = {
     'F64': np.dtype('float64'), 'F32': np.dtype('float32'),

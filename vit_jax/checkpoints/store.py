@@ -16,10 +16,10 @@ from orbax.checkpoint import checkpoint_managers
 
 from vit_jax import config as config_lib
 from vit_jax.checkpoints import integrity, sealed_state
-from vit_jax.errors import UserError, warn
+from vit_jax.config.sections import CheckpointSection, Config
 from vit_jax.parallel import hosts, rules
 from vit_jax.parallel.save_barrier import SaveBarrier
-from vit_jax.sections import CheckpointSection, Config
+from vit_jax.runtime.errors import UserError, warn
 
 _STATE, _META = 'state', 'meta'
 # Seconds until a save that another process doesn't take part in counts as failed.

@@ -10,7 +10,7 @@ from vit_jax.checkpoints import names
 from vit_jax.checkpoints.hf_names import dense, heads_in, heads_out, norm
 from vit_jax.checkpoints.jax_names import POSITIONS
 from vit_jax.checkpoints.names import Link
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 _ACT = {'exact': 'gelu', 'tanh': 'gelu_tanh', 'quick': 'quick_gelu'}
 _POOL = {'token': 'token', 'gap': 'avg', 'map': 'map', 'none': ''}

@@ -13,7 +13,7 @@ import numpy as np
 
 from vit_jax.checkpoints import detect, load, names, pretrained
 from vit_jax.checkpoints.pretrained import NUMERICS
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 _DEFECT = ('Nothing was written. This is a defect of vit_jax, or the file was changed '
            'meanwhile; please report it.')

@@ -2,7 +2,7 @@
 
 import os
 
-from vit_jax.errors import DataError, UserError
+from vit_jax.runtime.errors import DataError, UserError
 
 
 class ArrayRecordFile:

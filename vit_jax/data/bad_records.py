@@ -4,7 +4,7 @@ import threading
 
 from absl import logging
 
-from vit_jax.errors import DataError
+from vit_jax.runtime.errors import DataError
 
 
 class BadRecords:

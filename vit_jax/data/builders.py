@@ -5,9 +5,9 @@ import re
 
 import tensorflow_datasets as tfds
 
+from vit_jax.config.sections import DataSection
 from vit_jax.data.roots import data_root
-from vit_jax.errors import UserError, first_line
-from vit_jax.sections import DataSection
+from vit_jax.runtime.errors import UserError, first_line
 
 # Data sets that are ours; all other names are those of TFDS.
 OWN = ('digits', 'folder', 'imagenet21k')

@@ -5,12 +5,12 @@ import os
 
 import numpy as np
 
-from vit_jax.data import decode
 from vit_jax.data.bad_records import BadRecords, next_readable
-from vit_jax.data.preprocess import Plan
 from vit_jax.data.sources import Source
 from vit_jax.data.streaming import Chunk, Stream
-from vit_jax.errors import DataError
+from vit_jax.preprocessing.host import decode
+from vit_jax.preprocessing.placement import Plan
+from vit_jax.runtime.errors import DataError
 
 # Records per task of a decoder thread, and per chunk of TensorFlow.
 _TASK = 256

@@ -9,9 +9,9 @@ import hashlib
 import os
 import pathlib
 
+from vit_jax.config.sections import DataSection
 from vit_jax.data import splits
-from vit_jax.errors import UserError
-from vit_jax.sections import DataSection
+from vit_jax.runtime.errors import UserError
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif')
 _LAYOUT = ('Expected config.data.dir/SPLIT/CLASS/IMAGE, for example '

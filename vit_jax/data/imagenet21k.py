@@ -34,10 +34,11 @@ import sys
 
 import tensorflow_datasets as tfds
 
-from vit_jax import workdir
-from vit_jax.data import decode, synset_archives, tensorflow
+from vit_jax.data import synset_archives, tensorflow
 from vit_jax.data.roots import data_root
-from vit_jax.errors import DataError, UserError
+from vit_jax.preprocessing.host import decode
+from vit_jax.runtime import files
+from vit_jax.runtime.errors import DataError, UserError
 
 NAME, VERSION = 'imagenet21k', '1.0.0'
 SKIPPED = 'unreadable_images.txt'
@@ -99,7 +100,7 @@ def prepare(source: str, root: str, classes: str = '', file_format: str = 'tfrec
                             file_format)
   builder.download_and_prepare(download_config=tfds.download.DownloadConfig(
       compute_stats=tfds.download.ComputeStatsMode.SKIP))
-  workdir.write_text(
+  files.write_text(
       pathlib.Path(builder.data_dir) / SKIPPED, ''.join(
           f'{wnid}\t{file}\t{reason}\n' for wnid, file, reason in reader.skipped))
   return {'images': builder.info.splits['full'].num_examples, 'classes': len(names),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vit_jax.errors import UserError, check_choice
+from vit_jax.runtime.errors import UserError, check_choice
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,14 +9,15 @@ import threading
 
 import numpy as np
 
-from vit_jax.data import order, preprocess
+from vit_jax.config.sections import DataSection
+from vit_jax.data import order
 from vit_jax.data.bad_records import BadRecords
 from vit_jax.data.cached import DecodedSplit
 from vit_jax.data.sources import Source, open_source
 from vit_jax.data.streaming import Chunk, Stream
-from vit_jax.errors import UserError
-from vit_jax.reuse import Reuse
-from vit_jax.sections import DataSection
+from vit_jax.preprocessing import placement as preprocess
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.reuse import Reuse
 
 
 def open_input(data: DataSection, split: str, *, train: bool,
@@ -40,7 +41,8 @@ class Input:
     mode: 'cached' or 'streaming'.
     stored_shape: (h, w, 3) of the uint8 images in the batches.
     label_shape: of one label: (), or (max_labels,) where labels are sets of classes.
-    remaining: the preprocessing still to be done to them, by `vit_jax.augment`.
+    remaining: the preprocessing still to be done to them, by
+      `vit_jax.preprocessing.device.augment`.
     bad_records: unreadable records that this process left out so far, a collection.
   """
 

@@ -8,9 +8,12 @@ import os
 
 import numpy as np
 
-from vit_jax.data import decode, host_ops, preprocess, tensorflow
-from vit_jax.errors import DataError, UserError
-from vit_jax.sections import DataSection, PreprocessSection
+from vit_jax.config.sections import DataSection, PreprocessSection
+from vit_jax.data import tensorflow
+from vit_jax.preprocessing import placement as preprocess
+from vit_jax.preprocessing.host import decode
+from vit_jax.preprocessing.host import ops as host_ops
+from vit_jax.runtime.errors import DataError, UserError
 
 
 def predict_images(paths, data: DataSection) -> tuple[np.ndarray, PreprocessSection]:

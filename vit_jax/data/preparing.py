@@ -5,10 +5,10 @@ import pathlib
 
 import tensorflow_datasets as tfds
 
+from vit_jax.config.sections import DataSection
 from vit_jax.data import builders
 from vit_jax.data.roots import data_root
-from vit_jax.errors import UserError
-from vit_jax.sections import DataSection
+from vit_jax.runtime.errors import UserError
 
 # Packages that builders import while they prepare and that nothing here depends on.
 _OPENCV = 'opencv-python-headless'

@@ -7,7 +7,7 @@ its values and the lengths of its rows.
 
 import numpy as np
 
-from vit_jax.errors import DataError
+from vit_jax.runtime.errors import DataError
 
 _VALUES, _LENGTHS = '/ragged_flat_values', '/ragged_row_lengths_'
 

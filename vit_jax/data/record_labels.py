@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vit_jax.config.sections import DataSection
 from vit_jax.data import class_names, labels, record_features
-from vit_jax.errors import DataError, UserError
-from vit_jax.sections import DataSection
+from vit_jax.runtime.errors import DataError, UserError
 
 
 class FeatureLabels:

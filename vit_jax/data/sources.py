@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from vit_jax.errors import DataError, UserError
-from vit_jax.sections import DataSection
+from vit_jax.config.sections import DataSection
+from vit_jax.runtime.errors import DataError, UserError
 
 
 class Examples(Protocol):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import tensorflow_datasets as tfds
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 
 def resolve(spec: str, shard_lengths: dict, name: str) -> list:

@@ -11,11 +11,13 @@ import weakref
 
 import numpy as np
 
-from vit_jax.data import decode, host_ops, tensorflow
+from vit_jax.data import tensorflow
 from vit_jax.data.bad_records import BadRecords, next_readable
-from vit_jax.data.preprocess import Plan
 from vit_jax.data.sources import Source
-from vit_jax.errors import DataError
+from vit_jax.preprocessing.host import decode
+from vit_jax.preprocessing.host import ops as host_ops
+from vit_jax.preprocessing.placement import Plan
+from vit_jax.runtime.errors import DataError
 
 # Threads that wait for the disk; a chunk is dealt out to them.
 _READERS = 8

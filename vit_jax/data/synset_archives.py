@@ -13,7 +13,7 @@ import tarfile
 import zlib
 
 from vit_jax.data.folder_examples import EXTENSIONS
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 WNID = re.compile(r'n\d{8}')
 LAYOUTS = ('Expected a folder with n01440764.tar, n01440764/ and so on, or one tar '

@@ -12,12 +12,12 @@ import threading
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vit_jax.config.sections import DataSection
 from vit_jax.data import builders, preparing, splits
 from vit_jax.data.arrayrecords import ArrayRecordFile
 from vit_jax.data.record_labels import flatten, open_labels
 from vit_jax.data.tfrecords import TfRecordFile
-from vit_jax.errors import DataError, UserError
-from vit_jax.sections import DataSection
+from vit_jax.runtime.errors import DataError, UserError
 
 _READERS = {'tfrecord': TfRecordFile, 'array_record': ArrayRecordFile}
 

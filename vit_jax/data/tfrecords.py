@@ -11,7 +11,7 @@ import struct
 import google_crc32c
 import numpy as np
 
-from vit_jax.errors import DataError
+from vit_jax.runtime.errors import DataError
 
 _HEADER, _FOOTER = 12, 4
 

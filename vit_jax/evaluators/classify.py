@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from vit_jax import job as job_lib
-from vit_jax.errors import UserError
 from vit_jax.evaluators.split_pass import SplitPass
+from vit_jax.runtime.errors import UserError
+from vit_jax.training import job as job_lib
 
 
 class Classify:
@@ -15,7 +15,7 @@ class Classify:
     """Compiles nothing yet.
 
     Args:
-      job: see `vit_jax.job`; its `config.data` is that of the split.
+      job: see `vit_jax.training.job`; its `config.data` is that of the split.
       data_input: see `vit_jax.data.open_input`, opened for evaluation.
       reuse: what earlier evaluations of the same process left.
       batch_size, batch_key: see `SplitPass`.

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax import augment
-from vit_jax import job as job_lib
-from vit_jax.errors import UserError
 from vit_jax.evaluators.split_pass import SplitPass
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.reuse import Reuse
+from vit_jax.preprocessing.device import augment
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.reuse import Reuse
+from vit_jax.training import job as job_lib
 
 # Added to the standard deviation of a feature before it divides.
 _EPS = 1e-5
@@ -36,7 +36,7 @@ class FrozenFeatures:
     """Compiles nothing yet.
 
     Args:
-      job: see `vit_jax.job`; its `config.data` is that of the split.
+      job: see `vit_jax.training.job`; its `config.data` is that of the split.
       data_input: see `vit_jax.data.open_input`, opened for evaluation.
       layer: a name among the model's intermediates.
       batch_size: see `SplitPass`.

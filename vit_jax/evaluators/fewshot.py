@@ -8,11 +8,11 @@ best accuracy, averaged over the draws, on training images that were not drawn.
 
 import numpy as np
 
+from vit_jax.config.sections import EvaluatorSection
 from vit_jax.data import order
-from vit_jax.errors import UserError
 from vit_jax.evaluators.features import FrozenFeatures, standardiser
 from vit_jax.evaluators.ridge import Ridge
-from vit_jax.sections import EvaluatorSection
+from vit_jax.runtime.errors import UserError
 
 # Values of l2 to choose from, unless the settings give others.
 L2 = tuple(2.0**i for i in range(-10, 21, 2))

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax.config.sections import EvaluatorSection
 from vit_jax.evaluators.features import FrozenFeatures
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.sections import EvaluatorSection
 
 # Test and training images whose similarities are in memory at a time: at most
 # 4 * 4096 * 16384 bytes = 256 MiB over all devices.

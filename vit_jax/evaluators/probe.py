@@ -14,10 +14,10 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from vit_jax.config.sections import EvaluatorSection
 from vit_jax.data import order
-from vit_jax.errors import UserError
 from vit_jax.evaluators.features import FrozenFeatures, standardiser
-from vit_jax.sections import EvaluatorSection
+from vit_jax.runtime.errors import UserError
 
 # Values of l2 to choose from, unless the settings give others.
 L2 = (0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)

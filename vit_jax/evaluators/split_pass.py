@@ -19,7 +19,7 @@ class SplitPass:
     """Reads nothing yet.
 
     Args:
-      job: see `vit_jax.job`.
+      job: see `vit_jax.training.job`.
       data_input: see `vit_jax.data.open_input`, opened for evaluation.
       batch_size: over all devices; 0: as the settings of the run have it.
       batch_key: the setting that `batch_size` comes from, for messages.

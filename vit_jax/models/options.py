@@ -3,8 +3,8 @@
 import dataclasses
 import difflib
 
-from vit_jax.errors import UserError
 from vit_jax.models import blocks, resnet, vit
+from vit_jax.runtime.errors import UserError
 
 CHOICES = {
     'pool': ('token', 'gap', 'map', 'none'),

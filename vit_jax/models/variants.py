@@ -7,9 +7,9 @@ import re
 import jax
 import jax.numpy as jnp
 
-from vit_jax.errors import UserError
+from vit_jax.config.sections import ModelSection
 from vit_jax.models import bit, mixer, options, vit
-from vit_jax.sections import ModelSection
+from vit_jax.runtime.errors import UserError
 
 # (width, depth, MLP width, heads). Ti to H: https://arxiv.org/abs/2010.11929 and
 # https://arxiv.org/abs/2106.10270; g and G: https://arxiv.org/abs/2106.04560; e:

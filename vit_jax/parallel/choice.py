@@ -15,9 +15,9 @@ import math
 
 import jax
 
+from vit_jax.config.sections import MeshSection
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.parallel import rules
-from vit_jax.sections import MeshSection
 
 # Share of the memory up to which the state and its gradients are replicated.
 REPLICATED_SHARE = 1 / 8

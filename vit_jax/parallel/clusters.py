@@ -9,7 +9,7 @@ import dataclasses
 import os
 import re
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 # Environment variables of (number, size): SLURM, Open MPI, MPICH and Intel MPI,
 # MVAPICH.

@@ -11,9 +11,9 @@ import sys
 import jax
 import numpy as np
 
-from vit_jax.errors import UserError
 from vit_jax.parallel import clusters, roll_call
 from vit_jax.parallel.watch import SILENCE, Watch
+from vit_jax.runtime.errors import UserError
 
 # JAX's own health check aborts every process and names nobody that is of use; ours
 # comes first.
@@ -43,7 +43,7 @@ def session(group: ProcessGroup):
   try:
     yield
   except BaseException as error:
-    from vit_jax.stopping import Stopped
+    from vit_jax.runtime.stopping import Stopped
     if watch and isinstance(error, Stopped):
       watch.leave()
     elif watch:

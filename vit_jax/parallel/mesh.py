@@ -5,8 +5,8 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vit_jax.errors import UserError
-from vit_jax.sections import MeshSection
+from vit_jax.config.sections import MeshSection
+from vit_jax.runtime.errors import UserError
 
 AXES = ('data', 'fsdp')
 

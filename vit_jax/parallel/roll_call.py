@@ -17,7 +17,7 @@ import selectors
 import socket
 import time
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 _PROTOCOL = 'vit_jax roll call 1'
 # A restarted run may find the port still held by the process 0 that is ending.

@@ -10,7 +10,7 @@ import re
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 # Pattern of the parameter path (full match) -> logical dims, in array order.
 # Blocks stacked for a scan have a leading 'layers' dim, added by the code below.

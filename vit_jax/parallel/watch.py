@@ -14,7 +14,7 @@ import threading
 import time
 
 from vit_jax.parallel.roll_call import Line, Member
-from vit_jax.stopping import START_AGAIN
+from vit_jax.runtime.stopping import START_AGAIN
 
 # Seconds without a sign of life until a process counts as lost.
 SILENCE = 90.0

@@ -6,8 +6,8 @@ import re
 import sys
 
 from vit_jax import config as config_lib
-from vit_jax.errors import UserError
 from vit_jax.plan import slices
+from vit_jax.runtime.errors import UserError
 
 FITS, DOES_NOT_FIT, BAD_INPUT = 0, 1, 2
 
@@ -40,12 +40,12 @@ def _run(args, overrides):
   config = config_lib.load(args.config, overrides)
   # Late: importing JAX takes longer than finding a mistake in a name.
   if args.debug:
-    from vit_jax.debug import debug_form
+    from vit_jax.training.debug import debug_form
     config = debug_form(config)
   from vit_jax.plan import compile as compile_lib
-  from vit_jax.plan import examples, report, trial
+  from vit_jax.plan import data_facts, report, trial
   target = trial.Target(slice_, args.slices)
-  facts = examples.find(config, args.num_classes, args.num_examples)
+  facts = data_facts.find(config, args.num_classes, args.num_examples)
   can_compile = compile_lib.available()
   if args.tune:
     if not can_compile:

@@ -6,8 +6,8 @@ import os
 import re
 import time
 
-from vit_jax.errors import UserError, first_line
 from vit_jax.plan.slices import Slice
+from vit_jax.runtime.errors import UserError, first_line
 
 # Read once, by JAX or by libtpu when they are loaded: the local backend stays the CPU,
 # nobody asks a cloud for its metadata, and several processes may compile at a time.
@@ -81,7 +81,7 @@ def devices(slice_: Slice, slices: int = 1) -> list:
 
 def lower(job, facts):
   """The job's train step, lowered for the devices of its mesh."""
-  from vit_jax import job as job_lib
+  from vit_jax.training import job as job_lib
   return job_lib.lower_train_step(job, facts.remaining, facts.stored_shape)
 
 
@@ -93,7 +93,7 @@ def compile_step(lowered, job) -> Compiled | OutOfMemory:
   """
   import jax
 
-  from vit_jax import job as job_lib
+  from vit_jax.training import job as job_lib
   began = time.monotonic()
   # A program that was kept for TPUs could not be loaded back here.
   kept = jax.config.jax_enable_compilation_cache

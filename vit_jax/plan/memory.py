@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from vit_jax import job as job_lib
+from vit_jax.config.sections import Config
 from vit_jax.models import flops, vit
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.parallel import rules
 from vit_jax.plan.slices import Slice
-from vit_jax.sections import Config
+from vit_jax.training import job as job_lib
 
 # What a compiled program cannot use of a device's memory; the TPU compiler says
 # 15.75 GiB of a v5e's 16.

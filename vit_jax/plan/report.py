@@ -2,8 +2,8 @@
 
 import os
 
+from vit_jax.config.sections import Config
 from vit_jax.plan.trial import Result, Target
-from vit_jax.sections import Config
 
 ASSUMPTIONS = (
     'Step times are estimates; nothing was measured on a TPU. They are the TPU '

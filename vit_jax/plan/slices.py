@@ -11,7 +11,7 @@ import difflib
 import math
 import re
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,17 +7,17 @@ import json
 import pathlib
 
 from vit_jax import config as config_lib
-from vit_jax import job as job_lib
-from vit_jax.compiler_options import compiler_options
-from vit_jax.errors import UserError
+from vit_jax.config.sections import Config
 from vit_jax.parallel import choice
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.plan import compile as compile_lib
-from vit_jax.plan import cost, examples, memory
+from vit_jax.plan import cost, data_facts, memory
 from vit_jax.plan.network import Network
 from vit_jax.plan.slices import Slice
-from vit_jax.sections import Config
-from vit_jax.workdir import write_json, write_text
+from vit_jax.runtime.compiler_options import compiler_options
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.files import write_json, write_text
+from vit_jax.training import job as job_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Result:
   notes: tuple = ()
 
 
-def resolve(config: Config, facts: examples.Facts, target: Target) -> Config:
+def resolve(config: Config, facts: data_facts.Facts, target: Target) -> Config:
   """`config` with the mesh that a run on the target would choose for itself.
 
   Raises:
@@ -91,10 +91,10 @@ def resolve(config: Config, facts: examples.Facts, target: Target) -> Config:
 def _abstract_job(config, facts, target):
   mesh = memory.abstract_mesh(config, target.slice, target.slices)
   return job_lib.build(
-      config, mesh, facts.num_classes, examples.total_steps(config, facts))
+      config, mesh, facts.num_classes, data_facts.total_steps(config, facts))
 
 
-def analyse(config: Config, facts: examples.Facts, target: Target) -> Result:
+def analyse(config: Config, facts: data_facts.Facts, target: Target) -> Result:
   """From shapes alone, in a second; without libtpu.
 
   Raises:
@@ -109,7 +109,7 @@ def analyse(config: Config, facts: examples.Facts, target: Target) -> Result:
       dtype=str(job.model.dtype))
 
 
-def compiled(config: Config, facts: examples.Facts, target: Target,
+def compiled(config: Config, facts: data_facts.Facts, target: Target,
              cache: 'Cache | None' = None, save_hlo: str = '') -> Result:
   """What the TPU compiler makes of the train step; see `analyse` for the rest.
 

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Callable
 
 from vit_jax import config as config_lib
-from vit_jax import tuned
-from vit_jax.errors import UserError
+from vit_jax.config import tuned
+from vit_jax.config.sections import Config
 from vit_jax.models import variants, vit
 from vit_jax.plan import memory, report, trial
 from vit_jax.plan.trial import Result, Target
-from vit_jax.sections import Config
-from vit_jax.workdir import write_json
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.files import write_json
 
 # (scan, remat), the fastest first as a rule: what is not recomputed and not stacked
 # costs no time, only memory.

@@ -6,11 +6,11 @@ import json
 import re
 
 from vit_jax import config as config_lib
-from vit_jax import job
-from vit_jax.debug import debug_form
-from vit_jax.errors import UserError
-from vit_jax.sections import Config
+from vit_jax.config.sections import Config
+from vit_jax.runtime.errors import UserError
 from vit_jax.sweep.definition import IDENTITY, Definition, Task
+from vit_jax.training import job
+from vit_jax.training.debug import debug_form
 
 # Scored on `select` / the winner, retrained / the only stage of a task without one.
 SEARCH, FINAL, ONLY = 'search', 'final', 'run'

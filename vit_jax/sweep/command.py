@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from vit_jax.errors import UserError
 from vit_jax.parallel import hosts
+from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import cells, flags, prepared, pruning
 from vit_jax.sweep import definition as definition_lib
 from vit_jax.sweep import plan as plan_lib

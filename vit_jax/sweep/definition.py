@@ -26,15 +26,16 @@ import pathlib
 import re
 
 from vit_jax import config as config_lib
-from vit_jax.errors import UserError
-from vit_jax.sections import Config
+from vit_jax.config.loading import TRAJECTORY
+from vit_jax.config.sections import Config
+from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import flags, published
 
 _KEYS = ('tasks', 'grid', 'select', 'report', 'seeds', 'benchmark')
 _TASK_KEYS = ('search', 'final', 'group')
 
 # Settings of the base that must stay the same in a sweep's directory.
-IDENTITY = (*config_lib.TRAJECTORY, 'total_steps', 'total_epochs', 'evaluators')
+IDENTITY = (*TRAJECTORY, 'total_steps', 'total_epochs', 'evaluators')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Definition:
   report: str = 'test/accuracy'
   seeds: int = 1
   benchmark: str = ''
-  # Every run in its debug form, see `vit_jax.debug`.
+  # Every run in its debug form, see `vit_jax.training.debug`.
   debug: bool = False
   # The cells that `cells.make` has made: each takes milliseconds, there are hundreds,
   # and all are gone through again after every run. Not copied by `replace`.

@@ -4,8 +4,8 @@ import ast
 import difflib
 
 from vit_jax import config as config_lib
-from vit_jax.errors import UserError
-from vit_jax.sections import Config
+from vit_jax.config.sections import Config
+from vit_jax.runtime.errors import UserError
 
 
 def parse_grid(word: str, base: Config) -> dict:

@@ -10,9 +10,9 @@ import dataclasses
 import json
 import pathlib
 
-from vit_jax import workdir as workdir_lib
-from vit_jax.errors import UserError
 from vit_jax.parallel import hosts
+from vit_jax.runtime import files
+from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import definition as definition_lib
 from vit_jax.sweep import locks
 from vit_jax.sweep.cells import Cell
@@ -71,7 +71,7 @@ class Folder:
     if hosts.is_main():
       with locks.hold(self.path, wait=True):
         whole = self.extended(definition)
-        workdir_lib.write_json(
+        files.write_json(
             self.path / _SWEEP, definition_lib.to_json(whole))
         (self.path / 'logs').mkdir(exist_ok=True)
     hosts.barrier('sweep')

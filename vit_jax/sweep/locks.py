@@ -7,7 +7,7 @@ import os
 import pathlib
 import socket
 
-from vit_jax.errors import UserError
+from vit_jax.runtime.errors import UserError
 
 _FILE = '.lock'
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)

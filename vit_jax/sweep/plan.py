@@ -1,11 +1,11 @@
 """What a sweep would run, how long, and what of it is done; starts nothing."""
 
 from vit_jax.models import flops, variants
-from vit_jax.progress import duration
 from vit_jax.sweep import locks, shares, timing
 from vit_jax.sweep.cells import Cell, shown
 from vit_jax.sweep.definition import Definition
 from vit_jax.sweep.folder import Folder
+from vit_jax.training.progress import duration
 
 
 def describe(definition: Definition, folder: Folder, shard=(0, 1)) -> str:

@@ -1,7 +1,7 @@
 """The data sets of a sweep that have to be prepared before it can start."""
 
+from vit_jax.config import evaluators as evaluator_settings
 from vit_jax.data import preparing
-from vit_jax.evaluators import settings as evaluator_settings
 from vit_jax.sweep import timing
 from vit_jax.sweep.definition import Definition
 from vit_jax.sweep.results import Results

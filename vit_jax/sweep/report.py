@@ -3,8 +3,8 @@
 import csv
 import io
 
-from vit_jax import workdir as workdir_lib
-from vit_jax.errors import UserError
+from vit_jax.runtime import files
+from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import pages, plot, published, summary
 from vit_jax.sweep.cells import shown
 from vit_jax.sweep.folder import Folder
@@ -27,13 +27,13 @@ def write(folder: Folder) -> Summary:
                     '`vit_jax sweep`.')
   numbers = summary.summarize(definition, folder.results)
   path = folder.path
-  workdir_lib.write_json(path / JSON, summary.to_json(numbers))
-  workdir_lib.write_text(path / CSV, _csv(numbers))
+  files.write_json(path / JSON, summary.to_json(numbers))
+  files.write_text(path / CSV, _csv(numbers))
   plotted = plot.draw(numbers, path / PLOT)
   title = f'Sweep {path.resolve().name}: {definition.report}'
   blocks = _blocks(numbers, title, path / PLOT if plotted else None)
-  workdir_lib.write_text(path / MARKDOWN, pages.to_markdown(blocks))
-  workdir_lib.write_text(path / HTML, pages.to_html(blocks, title))
+  files.write_text(path / MARKDOWN, pages.to_markdown(blocks))
+  files.write_text(path / HTML, pages.to_html(blocks, title))
   return numbers
 
 

@@ -4,8 +4,8 @@ import dataclasses
 import json
 import pathlib
 
-from vit_jax import workdir as workdir_lib
-from vit_jax.errors import UserError
+from vit_jax.runtime import files
+from vit_jax.runtime.errors import UserError
 from vit_jax.sweep.cells import Cell
 
 RESULT, ERROR = 'result.json', 'error.json'
@@ -52,7 +52,7 @@ class Results:
     return self._found[cell.id]
 
   def add(self, cell: Cell, result: Result):
-    workdir_lib.write_json(
+    files.write_json(
         self.folder(cell) / RESULT, dataclasses.asdict(result))
     self._found[cell.id] = result
 
@@ -64,7 +64,7 @@ class Results:
 
   def write_error(self, cell: Cell, error: dict):
     self.folder(cell).mkdir(parents=True, exist_ok=True)
-    workdir_lib.write_json(self.folder(cell) / ERROR, {
+    files.write_json(self.folder(cell) / ERROR, {
         'id': cell.id, 'task': cell.task, 'stage': cell.stage,
         'settings': cell.settings, 'seed': cell.seed, **error})
 

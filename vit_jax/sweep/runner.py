@@ -11,19 +11,20 @@ import traceback
 
 import jax
 
-from vit_jax import metrics as metrics_lib
-from vit_jax import overview, training
-from vit_jax.errors import UserError
 from vit_jax.parallel import hosts
-from vit_jax.progress import duration
-from vit_jax.reuse import Reuse
-from vit_jax.stopping import Stopped
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.reuse import Reuse
+from vit_jax.runtime.stopping import Stopped
 from vit_jax.sweep import cells as cells_lib
 from vit_jax.sweep import locks, pruning, report, shares, standings, timing
 from vit_jax.sweep.cells import Cell
 from vit_jax.sweep.definition import Definition
 from vit_jax.sweep.folder import Folder
 from vit_jax.sweep.results import Result, versions
+from vit_jax.training import loop as training
+from vit_jax.training import metrics as metrics_lib
+from vit_jax.training import overview
+from vit_jax.training.progress import duration
 
 
 def run(definition: Definition, folder: Folder, shard=(0, 1), keep='final'):

@@ -1,0 +1,1 @@
+"""The command line: flags of every command, and what it does with them."""

@@ -1,0 +1,106 @@
+"""What `config.evaluators` may hold, and what it means; imports nothing heavy."""
+
+import dataclasses
+
+from vit_jax.config.sections import Config, DataSection, EvaluatorSection
+from vit_jax.runtime.errors import UserError, check_choice
+
+KINDS = ('classify', 'fewshot', 'probe', 'knn')
+# Prefixes of metrics that are taken.
+_RESERVED = ('train', 'val', 'test')
+# What differs between data sets; the rest of `config.data` says what the model expects.
+_OF_DATA_SET = ('image_key', 'label_key', 'label_rule', 'max_labels', 'pixel_factor',
+                'train_split', 'test_split')
+_POSITIVE = ('every', 'seeds', 'held_out', 'max_iter', 'k', 'temperature')
+_NOT_NEGATIVE = ('batch_size', 'max_labels', 'pixel_factor')
+
+
+def check(config: Config):
+  """Raises UserError for impossible evaluators; looks at no data."""
+  seen = set()
+  for i, section in enumerate(config.evaluators):
+    key = f'evaluators[{i}]'
+    _check_name(section.name, key, seen)
+    check_choice(f'{key}.kind', section.kind, KINDS)
+    for name in _POSITIVE:
+      if getattr(section, name) <= 0:
+        raise UserError(f'config.{key}.{name} is {getattr(section, name)}; it must be '
+                        'above 0.')
+    for name in _NOT_NEGATIVE:
+      if getattr(section, name) < 0:
+        raise UserError(f'config.{key}.{name} is {getattr(section, name)}; it must be '
+                        'at least 0.')
+    _check_numbers(section.shots, int, f'{key}.shots')
+    if not section.shots:
+      raise UserError(f'config.{key}.shots is empty; it takes numbers such as (1, 5).')
+    _check_numbers(section.l2, (int, float), f'{key}.l2')
+    data = data_section(config, section)
+    if not data.test_split:
+      raise UserError(f'config.{key}.test_split is not set, and config.data.test_split '
+                      'is not either; give one of them.')
+    if section.kind != 'classify' and data.max_labels:
+      raise UserError(
+          f'config.{key} of kind {section.kind!r} has max_labels={data.max_labels}; '
+          "it needs data with one label per image. Use kind 'classify', or give it "
+          'other data.')
+
+
+def _check_name(name, key, seen):
+  if not name.replace('_', '').replace('-', '').isalnum():
+    raise UserError(f'config.{key}.name is {name!r}; it takes letters, digits, - and '
+                    "_, such as 'real', and names the results: 'real/accuracy'.")
+  if name in _RESERVED or name in seen:
+    raise UserError(f'config.{key}.name is {name!r}, which is taken; give every '
+                    'evaluator a name of its own.')
+  seen.add(name)
+
+
+def _check_numbers(values, kind, key):
+  if any(not isinstance(v, kind) or isinstance(v, bool) or v <= 0 for v in values):
+    what = 'whole numbers' if kind is int else 'numbers'
+    raise UserError(f'config.{key} is {values!r}; it takes {what} above 0.')
+
+
+def data_section(config: Config, section: EvaluatorSection) -> DataSection:
+  """The data of an evaluator: `config.data` but for what is its own."""
+  data = config.data
+  if section.data:
+    facts = {name: getattr(DataSection(), name) for name in _OF_DATA_SET}
+    # TFDS data sets share a directory, image folders don't.
+    folder = 'folder' in (data.name, section.data)
+    data = dataclasses.replace(
+        data, name=section.data, dir='' if folder else data.dir, **facts)
+  elif not data.test_split:
+    data = dataclasses.replace(data, test_split=data.val_split)
+  own = {name: getattr(section, name) for name in ('dir', *_OF_DATA_SET)
+         if getattr(section, name)}
+  return dataclasses.replace(data, val_split='', **own)
+
+
+def metric_names(section: EvaluatorSection) -> list:
+  """The results that can choose the best checkpoint."""
+  names = {'classify': ['accuracy', 'loss'], 'probe': ['accuracy'],
+           'knn': ['accuracy'],
+           'fewshot': [f'{n}shot' for n in section.shots]}[section.kind]
+  return [f'{section.name}/{name}' for name in names]
+
+
+def with_one_more(config: Config, kind: str, data: str) -> tuple[Config, str]:
+  """`config` with a new first evaluator of a data set, and the name it got."""
+  taken = {section.name for section in config.evaluators}
+  name = next(n for n in (kind, f'other_{kind}', f'another_{kind}') if n not in taken)
+  section = EvaluatorSection(name=name, kind=kind, data=data)
+  evaluators = (section, *config.evaluators)
+  return dataclasses.replace(config, evaluators=evaluators), name
+
+
+def select(config: Config, names) -> tuple:
+  """The evaluators of these names; raises UserError for unknown ones."""
+  found = {section.name: section for section in config.evaluators}
+  unknown = [name for name in names if name not in found]
+  if unknown:
+    raise UserError(
+        f'There is no evaluator {unknown[0]!r}; the run has '
+        f'{", ".join(found) or "none"}. Give names of config.evaluators, or --kind '
+        f'for one that the run does not have: {", ".join(KINDS)}.')
+  return tuple(found[name] for name in names)

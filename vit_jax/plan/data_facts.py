@@ -1,0 +1,148 @@
+"""What a plan needs to know of a data set that may not be on this machine."""
+
+import dataclasses
+import re
+
+from vit_jax.config.sections import Config, DataSection
+from vit_jax.data import builders, labels, record_labels, splits
+from vit_jax.data.pipeline import Input, open_input
+from vit_jax.data.sources import Source
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.reuse import Reuse
+
+# Examples of every split, as TFDS documents them. TFDS itself knows the classes of a
+# data set that is not prepared, but not its size.
+SPLITS = {
+    'caltech101': {'train': 3060, 'test': 6084},
+    'cifar10': {'train': 50_000, 'test': 10_000},
+    'cifar100': {'train': 50_000, 'test': 10_000},
+    'clevr': {'train': 70_000, 'validation': 15_000, 'test': 15_000},
+    'diabetic_retinopathy_detection':
+        {'train': 35_126, 'validation': 10_906, 'test': 42_670},
+    'dmlab': {'train': 65_550, 'validation': 22_628, 'test': 22_735},
+    'dsprites': {'train': 737_280},
+    'dtd': {'train': 1880, 'validation': 1880, 'test': 1880},
+    'eurosat': {'train': 27_000},
+    'imagenet2012': {'train': 1_281_167, 'validation': 50_000},
+    # Its public release of autumn 2011; of later ones this is an upper bound.
+    'imagenet21k': {'full': 14_197_122},
+    'kitti': {'train': 6347, 'validation': 423, 'test': 711},
+    'oxford_flowers102': {'train': 1020, 'validation': 1020, 'test': 6149},
+    'oxford_iiit_pet': {'train': 3680, 'test': 3669},
+    'patch_camelyon': {'train': 262_144, 'validation': 32_768, 'test': 32_768},
+    'resisc45': {'train': 31_500},
+    'smallnorb': {'train': 24_300, 'test': 24_300},
+    'sun397': {'train': 76_128, 'validation': 10_875, 'test': 21_750},
+    'svhn_cropped': {'train': 73_257, 'test': 26_032, 'extra': 531_131},
+}
+# The width of the released models' head.
+_IMAGENET21K_CLASSES = 21_843
+# A size that is not known counts as too large to be decoded once and kept.
+_UNKNOWN_SIZE = 10**9
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+  """Of the training split.
+
+  Attributes:
+    num_classes: width of the head.
+    num_examples: 0 if it is not known.
+    stored_shape, remaining: as those of `data.open_input`.
+    origin: where this is known from, in words.
+  """
+  num_classes: int
+  num_examples: int
+  stored_shape: tuple
+  remaining: object
+  origin: str
+
+
+class _Described:
+  """See `sources.Examples`: metadata without examples."""
+
+  def __init__(self, num_examples, class_names, image_shape):
+    self._num_examples = num_examples
+    self.class_names, self.image_shape = class_names, image_shape
+
+  def __len__(self):
+    return self._num_examples
+
+  def check(self):
+    raise UserError('This data set is only described; nothing can be read of it.')
+
+  def read(self, i):
+    self.check()
+
+  def where(self, i):
+    return 'a data set that is only described'
+
+
+def find(config: Config, num_classes: int = 0, num_examples: int = 0) -> Facts:
+  """The facts, from the data if they are here, else from what is known of them.
+
+  Args:
+    config: of the run.
+    num_classes, num_examples: replace what is found; 0: nothing is replaced.
+
+  Raises:
+    UserError: where something is missing that the plan cannot do without.
+  """
+  data = config.data
+  try:
+    found = open_input(data, data.train_split, train=True)
+    origin = 'the prepared data'
+    size = found.num_examples
+  except UserError as error:
+    classes, image_shape = _metadata(data, num_classes, error)
+    size = num_examples or _table_size(data)
+    described = _Described(
+        size or _UNKNOWN_SIZE, [str(i) for i in range(classes)], image_shape)
+    source = Source(data.name, data.train_split, described)
+    found = Input(data, source, True, Reuse())
+    origin = 'flags' if num_examples else 'the published size' if size else 'metadata'
+  if not size and not config.total_steps:
+    raise UserError(
+        f'config.total_epochs={config.total_epochs:g} of {data.name} is a number of '
+        'steps only with its number of examples: give --num_examples, or '
+        'config.total_steps.')
+  return Facts(num_classes or found.num_classes, num_examples or size,
+               found.stored_shape, found.remaining, origin)
+
+
+def total_steps(config: Config, facts: Facts) -> int:
+  """Length of the run, as the training counts it."""
+  return config.total_steps or max(1, round(
+      config.total_epochs * facts.num_examples / config.batch_size))
+
+
+def _metadata(data: DataSection, num_classes: int, error):
+  """(number of classes, image shape or None) without prepared data."""
+  if data.label_rule:
+    num_classes = num_classes or len(labels.find(data.label_rule).class_names)
+  if data.name == 'imagenet21k':
+    return num_classes or _IMAGENET21K_CLASSES, None
+  try:
+    builder = builders.open_builder(data) if data.name != 'folder' else None
+  except builders.NotPrepared:
+    builder = None
+  if builder is None and not num_classes:
+    raise UserError(
+        f'{error}\nA plan can do without the data: give --num_classes, and '
+        '--num_examples if the run is as long as a number of epochs.') from error
+  if builder is None:
+    return num_classes, None
+  features = record_labels.flatten(builder.info.features)
+  image = features.get(data.image_key)
+  shape = tuple(image.shape) if image is not None else (None,)
+  num_classes = num_classes or len(record_labels.open_labels(builder, data).class_names)
+  return num_classes, shape if all(shape) else None
+
+
+def _table_size(data: DataSection) -> int:
+  name = re.split('[/:]', data.name)[0]
+  if name not in SPLITS:
+    return 0
+  lengths = {split: [size] for split, size in SPLITS[name].items()}
+  ranges = splits.resolve(data.train_split, lengths, name)
+  return sum(stop - start for _, start, stop in ranges)

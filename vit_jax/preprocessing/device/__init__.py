@@ -1,0 +1,1 @@
+"""Preprocessing on the accelerator, inside the jitted step."""

@@ -1,0 +1,1 @@
+"""What a process needs whatever it computes: errors, files, caches, signals."""

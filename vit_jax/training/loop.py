@@ -1,0 +1,269 @@
+"""The only training loop.
+
+One turn: save if due, take the next batch, step, log if due, evaluate if due.
+The batch comes after the save, so a checkpoint's step is its data position.
+"""
+
+import time
+from concurrent import futures
+
+import jax
+import numpy as np
+
+from vit_jax import config as config_lib
+from vit_jax.checkpoints import initial, resume
+from vit_jax.checkpoints.store import Store
+from vit_jax.config.sections import Config
+from vit_jax.data import open_input
+from vit_jax.evaluators import of_run
+from vit_jax.parallel import batches as batches_lib
+from vit_jax.parallel import hosts
+from vit_jax.parallel import mesh as mesh_lib
+from vit_jax.runtime import host_memory
+from vit_jax.runtime.errors import warn
+from vit_jax.runtime.reuse import Reuse
+from vit_jax.runtime.stopping import Stopped, StopRequest
+from vit_jax.training import job as job_lib
+from vit_jax.training import metrics as metrics_lib
+from vit_jax.training import overview
+from vit_jax.training import workdir as workdir_lib
+from vit_jax.training.progress import Progress, duration
+
+
+def train(config, workdir: str, reuse: Reuse | None = None) -> dict:
+  """Trains until `total_steps`, from the newest checkpoint in `workdir` if any.
+
+  Args:
+    config: a `Config`, or a `ConfigDict` or dict with the same keys.
+    workdir: where checkpoints, metrics and settings go.
+    reuse: for callers of several runs: what they share in this process.
+
+  Returns:
+    The measurements of the last evaluation, such as 'test/accuracy'; those of
+    the run's end if it was already finished.
+
+  Raises:
+    UserError: for anything that the caller can mend.
+    Stopped: after a signal or a preemption notice; the state has been saved.
+  """
+  if not isinstance(config, Config):
+    config = config_lib.with_tuned(config_lib.from_dict(
+        dict(getattr(config, 'to_dict', lambda: config)())))
+  config = config_lib.check(config)
+  if config.keep_host_memory:
+    host_memory.keep()  # Before JAX starts its threads.
+  mesh = mesh_lib.create(config.mesh)
+  mesh_lib.check_batch(mesh, config.batch_size, config.accum_steps)
+  # With several processes JAX's preemption service owns SIGTERM, so that all of them
+  # stop at the same step.
+  stop_request = StopRequest() if jax.process_count() == 1 else StopRequest(())
+  with stop_request as stop, futures.ThreadPoolExecutor(2) as background:
+    return _Run(config, workdir, mesh, stop, background, reuse or Reuse()).run()
+
+
+class _Run:
+  """The loop's state that is not part of a checkpoint."""
+
+  def __init__(self, config, workdir, mesh, stop, background, reuse):
+    self.config, self.stop = config, stop
+    self.background, self.reuse = background, reuse
+    self.main = hosts.is_main()
+    self.input = open_input(
+        config.data, config.data.train_split, train=True, reuse=reuse)
+    # Reading data and compiling the step take turns on different resources.
+    self.loading = background.submit(self.input.load)
+    self.total_steps = config.total_steps or max(1, round(
+        config.total_epochs * self.input.num_examples / config.batch_size))
+    self.job = job_lib.build(
+        config, mesh, self.input.num_classes, self.total_steps, reuse)
+    self.evaluators = of_run.open_all(
+        self.job, self.input.class_names, reuse)
+    self.workdir = workdir
+    self.dataset = workdir_lib.DatasetFacts(
+        config.data.name, self.input.num_examples, self.input.num_classes,
+        tuple(self.input.class_names))
+    # On every process, so that a mistake ends all of them with its message.
+    workdir_lib.check(workdir, config, self.dataset)
+    # The newest evaluation and its step.
+    self.measured, self.measured_at = {}, -1
+
+  def run(self):
+    start = resume.find(self.workdir, self.config.checkpoint)
+    if start >= self.total_steps:
+      return self._already_finished(start)
+    if self.config.init.checkpoint and not start:
+      initial.check(self.config.init.checkpoint, self.job)
+    if self.main:
+      workdir_lib.claim(self.workdir, self.config, self.dataset)
+    hosts.barrier('workdir')
+    store = Store(self.workdir, self.config.checkpoint)
+    try:
+      if self.main:
+        print(
+            overview.describe(self.job, self.input, self.workdir, start), flush=True)
+      writer = metrics_lib.Writer(self.workdir, start) if self.main else None
+      try:
+        return self._train(store, writer, start)
+      finally:
+        _close(writer)
+    finally:
+      store.close()
+
+  def _already_finished(self, step):
+    values = {k: v for row in metrics_lib.read(self.workdir)
+              for k, v in row.items() if k != 'step'}
+    if self.main:
+      print(f'{self.workdir} is finished: {step} of {self.total_steps} steps are '
+            'done. Nothing to do; raise config.total_steps to go on, or give a new '
+            '--workdir.')
+    return {k: v for k, v in values.items() if not k.startswith('train/')}
+
+  def _first_state(self, store, start):
+    if start:
+      return store.restore(start, self.job.abstract_state)
+    state = job_lib.init_state(self.job, self.reuse)
+    if self.config.init.checkpoint:
+      state = initial.load_params(state, self.config.init.checkpoint, self.job)
+    return state
+
+  def _train(self, store, writer, start):
+    config = self.config
+    began = time.monotonic()
+    # Compiled beside the first state, but only this thread starts computations:
+    # all hosts must start them in the same order.
+    compiling = self.background.submit(
+        job_lib.compile_train_step, self.job, self.input.remaining,
+        self.input.stored_shape, self.reuse)
+    state = self._first_state(store, start)
+    train_step = compiling.result()
+    self.loading.result()
+    progress = Progress(self.total_steps, config.batch_size, silent=not self.main)
+    profiler = _Profiler(config.profile, self.workdir, start)
+    try:
+      step, stopping = self._loop(
+          state, start, train_step, store, writer, progress, profiler)
+    finally:
+      profiler.close()
+    store.wait()
+    self._conclude(step, stopping, store, progress, time.monotonic() - began)
+    return self.measured
+
+  def _loop(self, state, start, train_step, store, writer, progress, profiler):
+    """All turns; returns the last step and whether a request ended them."""
+    config = self.config
+    batches = self._batches(start)
+    seed = np.uint32(config.seed)
+    window = metrics_lib.Window()
+    step = start
+    while True:
+      stopping = self._should_stop(store, step)
+      last = step == self.total_steps
+      if step > start and (step % config.checkpoint.every == 0 or last or stopping):
+        window.fetch()
+        progress.pause()
+        fresh = self.measured if self.measured_at == step else None
+        store.save(state, config, metrics=fresh)
+        progress.resume()
+      if last or stopping:
+        break
+      profiler.before(step)
+      batch = next(batches)
+      state, measured = train_step(state, batch, seed, self.job.rates(step))
+      step += 1
+      profiler.after(step, measured)
+      window.add(step, measured)
+      progress.step(step)
+      last = step == self.total_steps
+      if step % config.log_every == 0 or last:
+        self._log(step, window, writer, progress)
+      if last or (config.eval_every and step % config.eval_every == 0):
+        window.fetch()
+        self._evaluate(step, state, writer, progress)
+    return step, stopping
+
+  def _batches(self, start):
+    sharding = mesh_lib.over_batch(self.job.mesh)
+    size = self.config.batch_size
+    rows = batches_lib.rows_of_process(sharding, size)
+    for local in self.input.train_batches(self.config.seed, size, rows, start):
+      yield batches_lib.to_global(local, rows, sharding, size)
+
+  def _should_stop(self, store, step):
+    if jax.process_count() > 1:
+      return store.reached_preemption(step)
+    return bool(self.stop.name)
+
+  def _log(self, step, window, writer, progress):
+    values = window.mean()
+    rate = progress.log(step, values)
+    _record(writer, step, {
+        **{f'train/{name}': value for name, value in values.items()},
+        'train/learning_rate': self.job.schedule(step - 1),
+        'train/images_per_second': rate,
+        'train/skipped_records': len(self.input.bad_records)})
+
+  def _evaluate(self, step, state, writer, progress):
+    progress.pause()
+    self.measured_at = step
+    # The last evaluation is of everything, whatever its turn.
+    turn = 0 if step == self.total_steps else step // self.config.eval_every
+    self.measured = self.evaluators.run(state.eval_params, turn)
+    metrics_lib.check_finite(step, self.measured)
+    if writer and self.measured:
+      _record(writer, step, self.measured)
+      progress.say(f'step {step}  ' + overview.values(self.measured))
+    progress.resume()
+
+  def _conclude(self, step, stopping, store, progress, seconds):
+    if stopping and step < self.total_steps:
+      reason = self.stop.name or 'preemption'
+      where = f'saved as {store.path(step)}' if step in store.steps() else 'nothing new'
+      progress.say(
+          f'Stopped at step {step} of {self.total_steps} by {reason}: {where}. Run '
+          'the same command to go on.')
+      raise Stopped(step, self.total_steps, reason)
+    progress.say(overview.summary(
+        self.job, self.workdir, store, self.measured, duration(seconds)))
+
+
+def _record(writer, step, values):
+  """Writes measurements; a full disk costs them, not the run."""
+  try:
+    if writer:
+      writer.write(step, values)
+  except OSError as e:
+    warn(f'the measurements of step {step} could not be written: {e}')
+
+
+def _close(writer):
+  try:
+    if writer:
+      writer.close()
+  except OSError as e:
+    warn(f'the last measurements could not be written: {e}')
+
+
+class _Profiler:
+  """A profiler trace of `section.steps` steps under WORKDIR/profile."""
+
+  def __init__(self, section, workdir, start):
+    # A resumed run is profiled too: the first steps of any process are not typical.
+    self._first = start + section.start if section.steps else -1
+    self._end = self._first + section.steps
+    self._directory = f'{workdir}/profile'
+    self._on = False
+
+  def before(self, step):
+    if step == self._first:
+      jax.profiler.start_trace(self._directory)
+      self._on = True
+
+  def after(self, step, measured):
+    if self._on and step == self._end:
+      jax.block_until_ready(measured)
+      self.close()
+
+  def close(self):
+    if self._on:
+      jax.profiler.stop_trace()
+      self._on = False

@@ -1,0 +1,138 @@
+"""Where measurements go: WORKDIR/metrics.jsonl and TensorBoard through CLU."""
+
+import json
+import math
+import pathlib
+import queue
+import sys
+import threading
+
+import jax
+
+from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.files import write_text
+
+FILE = 'metrics.jsonl'
+
+
+class NonFiniteError(UserError):
+  """The loss or the gradient became NaN or infinite."""
+
+
+def check_finite(step: int, values: dict):
+  """Raises NonFiniteError if any measurement of a step is NaN or infinite."""
+  if all(math.isfinite(value) for value in values.values()):
+    return
+  # Loss and gradient norm first: they are what one looks for.
+  first = [name for name in ('loss', 'grad_norm') if name in values]
+  names = first + [name for name in values if name not in first]
+  shown = ', '.join(
+      f'{name.replace("grad_norm", "gradient norm")} {float(values[name])}'
+      for name in names)
+  raise NonFiniteError(
+      f'Training diverged at step {step}: {shown}. The state was not saved. Lower '
+      'config.optimizer.learning_rate, raise config.schedule.warmup_steps or set '
+      'config.optimizer.clip_norm, and run again in a new --workdir.')
+
+
+class Window:
+  """Step metrics that are still on the device, until they are looked at."""
+
+  # Steps that may be queued on the device before the host waits for the oldest.
+  _RUN_AHEAD = 2
+
+  def __init__(self):
+    self._steps = []
+
+  def add(self, step: int, metrics: dict):
+    self._steps.append((step, metrics))
+    if len(self._steps) > self._RUN_AHEAD:
+      jax.block_until_ready(self._steps[-1 - self._RUN_AHEAD][1])
+
+  def fetch(self) -> list:
+    """(step, metrics) since the last `clear`, as floats.
+
+    Raises:
+      NonFiniteError: at the first step whose loss or gradient is not finite.
+    """
+    self._steps = jax.device_get(self._steps)
+    for step, metrics in self._steps:
+      check_finite(step, metrics)
+    return self._steps
+
+  def mean(self) -> dict:
+    """The average of every metric since the last call, which empties the window."""
+    steps = [metrics for _, metrics in self.fetch()]
+    self._steps = []
+    return {k: float(sum(m[k] for m in steps) / len(steps)) for k in steps[0]}
+
+
+class Writer:
+  """Writes measurements; the TensorBoard part runs in a thread of its own.
+
+  CLU's writer imports TensorFlow, which takes seconds; in the thread that import
+  delays neither the first step nor the later ones.
+  """
+
+  def __init__(self, workdir, resume_step: int):
+    self._path = pathlib.Path(workdir) / FILE
+    self._drop_after(resume_step)
+    self._file = self._path.open('a', encoding='utf-8')
+    self._queue = queue.Queue()
+    self._thread = threading.Thread(
+        target=self._write_summaries, args=(str(workdir),), daemon=True)
+    self._started = False
+
+  def write(self, step: int, values: dict):
+    """Appends one object: `step` and the named values."""
+    self._file.write(json.dumps({'step': step, **values}, allow_nan=False) + '\n')
+    self._file.flush()
+    self._queue.put((step, values))
+    if not self._started:
+      self._started = True
+      self._thread.start()
+
+  def close(self):
+    self._file.close()
+    self._queue.put(None)
+    if self._started:
+      self._thread.join()
+
+  def _drop_after(self, step):
+    # Steps after the restored checkpoint are about to be measured again.
+    if not self._path.exists():
+      return
+    lines = self._path.read_text(encoding='utf-8').splitlines()
+    kept = [line for line in lines if _step_of(line) <= step]
+    if kept != lines:
+      write_text(self._path, ''.join(line + '\n' for line in kept))
+
+  def _write_summaries(self, logdir):
+    try:
+      from vit_jax.data import tensorflow
+      tensorflow.load()
+      from clu import metric_writers
+      writer = metric_writers.SummaryWriter(logdir)
+      while (item := self._queue.get()) is not None:
+        writer.write_scalars(*item)
+        if self._queue.empty():
+          writer.flush()
+      writer.close()
+    except Exception as e:  # A log must not end a training run.
+      print(f'vit_jax: TensorBoard logging stopped: {e}', file=sys.stderr)
+
+
+def _step_of(line):
+  try:
+    return json.loads(line)['step']
+  except (ValueError, KeyError):
+    return math.inf  # The line was cut off when the process was killed.
+
+
+def read(workdir) -> list:
+  """All objects of WORKDIR/metrics.jsonl."""
+  path = pathlib.Path(workdir) / FILE
+  if not path.exists():
+    return []
+  lines = path.read_text(encoding='utf-8').splitlines()
+  return [json.loads(line) for line in lines if _step_of(line) < math.inf]

@@ -1,0 +1,89 @@
+"""The one training step: gradients (with accumulation), then the update.
+
+`train`, planning, benchmarks and tests all use this function.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from vit_jax.training.state import TrainState
+
+
+@flax.struct.dataclass
+class Rates:
+  """What a step is told anew each time; float32 scalars that the host computes.
+
+  Arguments and not constants, so that runs which differ in nothing else share one
+  compiled program.
+  """
+  learning_rate: jax.typing.ArrayLike
+  weight_decay: jax.typing.ArrayLike
+
+
+def make_train_step(optimizer, prepare, objective, *, accum_steps=1, ema_decay=0.0):
+  """The function that `jax.jit` compiles once per run.
+
+  Args:
+    optimizer: an `optax.GradientTransformation`; its update is handed the fields
+      of `Rates` by name, which those that have rates of their own ignore.
+    prepare: `(batch, key) -> examples`; what needs the whole batch at once, such
+      as MixUp, or must not depend on accumulation, such as augmentation.
+    objective: `(params, examples, key) -> (loss, metrics)`, both averages over
+      the examples it is given.
+    accum_steps: into how many parts the batch is split for the gradients.
+    ema_decay: decay of the moving average, if the state has one.
+
+  Returns:
+    `step(state, batch, seed, rates) -> (state, metrics)`. `metrics` has `loss`,
+    `grad_norm` (before clipping), `param_norm` (after the update) and whatever the
+    objective adds.
+  """
+  optimizer = optax.with_extra_args_support(optimizer)
+
+  def step(state: TrainState, batch, seed, rates: Rates):
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    prepare_key, model_key = jax.random.split(key)
+    examples = prepare(batch, prepare_key)
+    loss, metrics, grads = accumulate(
+        objective, state.params, examples, model_key, accum_steps)
+    updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params, learning_rate=rates.learning_rate,
+        weight_decay=rates.weight_decay)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema is not None:
+      ema = optax.incremental_update(params, ema, 1 - ema_decay)
+    # The norm of the new parameters tells, before they are saved, that an update
+    # has made them infinite although the loss was not.
+    metrics = {'loss': loss, 'grad_norm': optax.global_norm(grads),
+               'param_norm': optax.global_norm(params), **metrics}
+    return TrainState(state.step + 1, params, opt_state, ema), metrics
+  return step
+
+
+def accumulate(objective, params, examples, key, accum_steps):
+  """Loss, metrics and gradients averaged over `accum_steps` micro-batches."""
+  grad_fn = jax.value_and_grad(objective, has_aux=True)
+  if accum_steps == 1:
+    (loss, metrics), grads = grad_fn(params, examples, key)
+    return loss, metrics, grads
+
+  def split(x):
+    # (B, ...) -> (accum_steps, B / accum_steps, ...). Taking every
+    # accum_steps-th example lets each device split the rows it holds.
+    return x.reshape(-1, accum_steps, *x.shape[1:]).swapaxes(0, 1)
+
+  def body(total, part):
+    index, examples = part
+    out = grad_fn(params, examples, jax.random.fold_in(key, index))
+    return jax.tree.map(jnp.add, total, out), None
+
+  parts = (jnp.arange(accum_steps), jax.tree.map(split, examples))
+  first = jax.tree.map(lambda x: x[0], parts[1])
+  shapes = jax.eval_shape(grad_fn, params, first, key)
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  total, _ = jax.lax.scan(body, zeros, parts)
+  (loss, metrics), grads = jax.tree.map(lambda x: x / accum_steps, total)
+  return loss, metrics, grads
