@@ -6,6 +6,7 @@ import json
 import pytest
 
 from vit_jax import config as config_lib
+from vit_jax.config import loading
 from vit_jax.plan import data_facts, slices, trial, tune
 from vit_jax.runtime.errors import UserError
 
@@ -122,7 +123,7 @@ def test_the_file_is_what_train_takes(config, facts, tmp_path, monkeypatch):
   search.run()
   path = tmp_path / 'deep' / 'tuned.json'
   tune.write(str(path), search.best, TARGET)
-  monkeypatch.setattr(config_lib, '_read_file',
+  monkeypatch.setattr(loading, '_read_file',
                       lambda spec: config_lib.to_dict(config))
   loaded = config_lib.load('any.py', [f'--config.tuned={path}'])
   assert loaded == config_lib.replace(search.best.config, 'tuned', str(path))

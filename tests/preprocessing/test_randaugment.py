@@ -281,19 +281,21 @@ def test_evaluation_refuses_it(section, cifar_dir, tmp_path):
 
 
 @pytest.mark.parametrize('values, told', [
-    (dict(randaugment_layers=-1), 'randaugment_layers=-1, expected at least 0'),
-    (dict(randaugment_magnitude=31.), 'randaugment_magnitude=31.0, expected 0 to 30'),
-    (dict(randaugment_grey=256), 'randaugment_grey=256, expected -1 to 255'),
-    (dict(jitter=(.4, .4, .4)), 'jitter=.*brightness'),
+    (dict(randaugment_layers=-1),
+     'train.randaugment_layers is -1; it must be at least 0'),
+    (dict(randaugment_magnitude=31.),
+     'randaugment_magnitude is 31.0; it must be from 0 to 30'),
+    (dict(randaugment_grey=256), 'randaugment_grey is 256; it must be from -1 to 255'),
+    (dict(jitter=(.4, .4, .4)), r'jitter is \(.*brightness'),
     (dict(jitter=(.4, .4, .4, .6)), 'at most 0.5'),
     (dict(jitter=(.4, -.4, .4, .1)), 'at least 0'),
-    (dict(jitter_probability=1.5), 'jitter_probability=1.5, expected a probability'),
-    (dict(greyscale=-.1), 'greyscale=-0.1'),
-    (dict(erase=2.), 'erase=2.0'),
-    (dict(erase_area=(.4, .02)), r'erase_area=\(0.4, 0.02\)'),
+    (dict(jitter_probability=1.5), 'jitter_probability is 1.5; .*a probability'),
+    (dict(greyscale=-.1), 'greyscale is -0.1'),
+    (dict(erase=2.), 'erase is 2.0'),
+    (dict(erase_area=(.4, .02)), r'erase_area is \(0.4, 0.02\)'),
     (dict(erase_area=(.1, 1.2)), 'at most 1'),
     (dict(erase_ratio=(0., 2.)), 'erase_ratio'),
-    (dict(erase_fill='mean'), "erase_fill='mean'.*zero, noise"),
+    (dict(erase_fill='mean'), "erase_fill is 'mean'; choose one of zero, noise"),
     (dict(crop_area=(.5,)), 'crop_area')])
 def test_impossible_settings_are_explained(values, told):
   with pytest.raises(UserError, match=told):

@@ -34,9 +34,9 @@ def test_final_settings_go_on_top_of_those_of_the_search():
   found = sweeps.make()
   task = found.tasks['a']
   task.search['batch_size'] = 64
-  task.final.update({'optimizer.weight_decay': 0.5})
+  task.final.update({'optimizer.clip_norm': 0.5})
   cell = cells.final_stage(found, task, found.points()[0])[0]
-  assert cell.config.batch_size == 64 and cell.config.optimizer.weight_decay == 0.5
+  assert cell.config.batch_size == 64 and cell.config.optimizer.clip_norm == 0.5
 
 
 def test_one_stage_runs_every_point_with_every_seed():

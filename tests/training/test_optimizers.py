@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from vit_jax.config import sections
+from vit_jax.config import sections, settings
 from vit_jax.runtime import errors
 from vit_jax.training import masks, optimizers, schedules
 
@@ -360,7 +360,10 @@ def test_adafactor_does_not_depend_on_the_scan():
 def test_every_field_of_the_section_is_read_by_some_rule():
   fields = {field.name for field in dataclasses.fields(sections.OptimizerSection)}
   read = {'name', 'learning_rate', 'clip_norm', 'lr_multipliers'}
-  assert fields == read.union(*optimizers.READS.values())
+  names = settings.declared(sections.OptimizerSection)['name'].choices
+  assert fields == read.union(
+    *(settings.reads(sections.OptimizerSection, name) for name in names))
+  assert set(names) == set(optimizers.RULES)
 
 
 @pytest.mark.parametrize('settings,words', [

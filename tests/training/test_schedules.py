@@ -6,9 +6,11 @@ import math
 import numpy as np
 import pytest
 
-from vit_jax.config import sections
+from vit_jax.config import sections, settings
 from vit_jax.runtime import errors
 from vit_jax.training import schedules
+
+NAMES = settings.declared(sections.ScheduleSection)['name'].choices
 
 
 def _rates(peak=1.0, total=100, steps=None, **settings):
@@ -44,9 +46,10 @@ def test_original_code():
 
 
 @pytest.mark.parametrize('warmup,cooldown', [(0, 0), (10, 0), (0, 20), (10, 20)])
-@pytest.mark.parametrize('name', schedules.READS)
+@pytest.mark.parametrize('name', NAMES)
 def test_closed_form(name, warmup, cooldown):
-  end = 1e-5 if 'end_learning_rate' in schedules.READS[name] else 0.0
+  read = settings.reads(sections.ScheduleSection, name)
+  end = 1e-5 if 'end_learning_rate' in read else 0.0
   timescale = 25 if name == 'rsqrt' else 10_000
   rates = _rates(
     0.3, 100, range(120), name=name, warmup_steps=warmup,
@@ -57,7 +60,7 @@ def test_closed_form(name, warmup, cooldown):
   np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize('name', schedules.READS)
+@pytest.mark.parametrize('name', NAMES)
 def test_shape_of_every_schedule(name):
   timescale = 30 if name == 'rsqrt' else 10_000
   rates = _rates(
@@ -100,8 +103,8 @@ def test_drops_of_published_protocols():
 
 @pytest.mark.parametrize('settings,words', [
   ({'name': 'cosin'}, ["'cosin'", "Did you mean 'cosine'?"]),
-  ({'name': 'constant', 'end_learning_rate': 0.1}, ['end_learning_rate=0.1']),
-  ({'name': 'cosine', 'timescale': 5}, ['timescale=5', 'end_learning_rate']),
+  ({'name': 'constant', 'end_learning_rate': 0.1}, ['end_learning_rate is 0.1']),
+  ({'name': 'cosine', 'timescale': 5}, ['timescale is 5', 'end_learning_rate']),
   ({'warmup_steps': 60, 'cooldown_steps': 50}, ['60', '50', '100 steps']),
   ({'warmup_steps': -1}, ['warmup_steps=-1']),
   ({'cooldown_steps': -1}, ['cooldown_steps=-1']),

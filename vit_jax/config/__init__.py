@@ -1,21 +1,20 @@
-"""Settings of a run: declared in `sections`, read and overridden by `loading`."""
+"""Settings of a run: declared in `sections`, read from files and flags by `loading`."""
 
-from vit_jax.config.loading import (
-    apply_overrides,
-    check,
+from vit_jax.config.checks import check
+from vit_jax.config.loading import apply_overrides, load, read_module, with_tuned
+from vit_jax.config.sections import Config
+from vit_jax.config.values import (
+    compiled,
     differences,
     from_dict,
     get,
-    load,
-    read_module,
     replace,
     to_config_dict,
     to_dict,
-    with_tuned,
     with_values,
 )
-from vit_jax.config.sections import Config
 
 __all__ = [
-    'Config', 'apply_overrides', 'check', 'differences', 'from_dict', 'get', 'load',
-    'read_module', 'replace', 'to_config_dict', 'to_dict', 'with_tuned', 'with_values']
+    'Config', 'apply_overrides', 'check', 'compiled', 'differences', 'from_dict', 'get',
+    'load', 'read_module', 'replace', 'to_config_dict', 'to_dict', 'with_tuned',
+    'with_values']

@@ -3,16 +3,15 @@
 import dataclasses
 
 from vit_jax.config.sections import Config, DataSection, EvaluatorSection
-from vit_jax.runtime.errors import UserError, check_choice
+from vit_jax.config.settings import declared
+from vit_jax.runtime.errors import UserError
 
-KINDS = ('classify', 'fewshot', 'probe', 'knn')
+KINDS = declared(EvaluatorSection)['kind'].choices
 # Prefixes of metrics that are taken.
 _RESERVED = ('train', 'val', 'test')
 # What differs between data sets; the rest of `config.data` says what the model expects.
-_OF_DATA_SET = ('image_key', 'label_key', 'label_rule', 'max_labels', 'pixel_factor',
-                'train_split', 'test_split')
-_POSITIVE = ('every', 'seeds', 'held_out', 'max_iter', 'k', 'temperature')
-_NOT_NEGATIVE = ('batch_size', 'max_labels', 'pixel_factor')
+_OF_DATA_SET = tuple(name for name, known in declared(EvaluatorSection).items()
+                     if known.of_data_set)
 
 
 def check(config: Config):
@@ -21,19 +20,6 @@ def check(config: Config):
   for i, section in enumerate(config.evaluators):
     key = f'evaluators[{i}]'
     _check_name(section.name, key, seen)
-    check_choice(f'{key}.kind', section.kind, KINDS)
-    for name in _POSITIVE:
-      if getattr(section, name) <= 0:
-        raise UserError(f'config.{key}.{name} is {getattr(section, name)}; it must be '
-                        'above 0.')
-    for name in _NOT_NEGATIVE:
-      if getattr(section, name) < 0:
-        raise UserError(f'config.{key}.{name} is {getattr(section, name)}; it must be '
-                        'at least 0.')
-    _check_numbers(section.shots, int, f'{key}.shots')
-    if not section.shots:
-      raise UserError(f'config.{key}.shots is empty; it takes numbers such as (1, 5).')
-    _check_numbers(section.l2, (int, float), f'{key}.l2')
     data = data_section(config, section)
     if not data.test_split:
       raise UserError(f'config.{key}.test_split is not set, and config.data.test_split '
@@ -53,12 +39,6 @@ def _check_name(name, key, seen):
     raise UserError(f'config.{key}.name is {name!r}, which is taken; give every '
                     'evaluator a name of its own.')
   seen.add(name)
-
-
-def _check_numbers(values, kind, key):
-  if any(not isinstance(v, kind) or isinstance(v, bool) or v <= 0 for v in values):
-    what = 'whole numbers' if kind is int else 'numbers'
-    raise UserError(f'config.{key} is {values!r}; it takes {what} above 0.')
 
 
 def data_section(config: Config, section: EvaluatorSection) -> DataSection:

@@ -6,15 +6,17 @@ They change how a step is computed and laid out, not what it computes.
 import json
 import pathlib
 
+from vit_jax.config.sections import Config
+from vit_jax.config.settings import all_settings
 from vit_jax.runtime.errors import UserError
 
 KIND = 'vit_jax tuned settings'
 # What a file may set.
-SETTINGS = ('model.scan', 'model.remat', 'model.projection', 'mesh.data', 'mesh.fsdp',
-            'accum_steps', 'xla_options')
+SETTINGS = tuple(key for key, known in all_settings(Config).items()
+                 if known.tuning == 'tunable')
 # What must be the same where it is used: the program's size.
-MADE_FOR = ('model.variant', 'model.width', 'model.depth', 'model.mlp_dim',
-            'data.image_size', 'batch_size')
+MADE_FOR = tuple(key for key, known in all_settings(Config).items()
+                 if known.tuning == 'made_for')
 
 
 def read(path: str) -> tuple[dict, dict]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from vit_jax.config import sections
-from vit_jax.runtime import errors
+from vit_jax.config.settings import check_values
 
 
 def softmax_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -62,9 +62,5 @@ def create(
   section: sections.LossSection,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
   """The loss `logits, targets -> (B,)` that the section names."""
-  errors.check_choice('loss.name', section.name, LOSSES)
-  if not 0.0 <= section.label_smoothing < 1.0:
-    raise errors.UserError(
-      f'config.loss.label_smoothing is {section.label_smoothing}; it must be at least '
-      '0 and less than 1.')
+  check_values(section, 'loss.')
   return LOSSES[section.name]

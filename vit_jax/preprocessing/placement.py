@@ -7,16 +7,11 @@ and needs the host, which then does everything up to there.
 """
 
 import dataclasses
-import math
 
 from vit_jax.config.sections import PreprocessSection
+from vit_jax.config.settings import check_values
 from vit_jax.runtime.errors import UserError
 
-CROPS = ('none', 'inception', 'random', 'central')
-METHODS = ('bilinear', 'bicubic', 'area')
-FILLS = ('zero', 'noise')
-# The paper's largest magnitude of RandAugment.
-_MAX_MAGNITUDE = 30
 # What the accelerator alone does.
 _LATE = dict(jitter=(), greyscale=0.0, erase=0.0)
 
@@ -103,13 +98,7 @@ def small_size(size: tuple, shorter: int) -> tuple:
 
 def check(section: PreprocessSection, image_size: tuple, image_shape=None):
   """Raises UserError for preprocessing that cannot be done."""
-  for name, given, known in (('crop', section.crop, CROPS),
-                             ('method', section.method, METHODS),
-                             ('erase_fill', section.erase_fill, FILLS)):
-    if given not in known:
-      raise UserError(f'Preprocessing has {name}={given!r}, expected one of: '
-                      f'{", ".join(known)}.')
-  _check_augmentation(section)
+  check_values(section, 'data.train.')
   size = tuple(section.resize) or (tuple(image_shape[:2]) if image_shape else None)
   if section.resize_small and size:
     size = small_size(size, section.resize_small)
@@ -122,37 +111,3 @@ def check(section: PreprocessSection, image_size: tuple, image_shape=None):
         f'least that size, but they have {size[0]}x{size[1]} at that point (pad: '
         f'{pad}). Set resize or resize_small to a larger size, or lower '
         'config.data.image_size.')
-
-
-def _check_augmentation(section):
-  def expect(name, right, expected):
-    if not right:
-      raise UserError(f'Preprocessing has {name}={getattr(section, name)!r}, expected '
-                      f'{expected}; change config.data.train.{name}.')
-  def expect_range(name, most):
-    value = getattr(section, name)
-    right = len(value) == 2 and all(map(_is_number, value))
-    expect(name, right and 0 < value[0] <= value[1] <= most,
-           '(smallest, largest), both above 0' + (
-               f' and at most {most}' if most < math.inf else ''))
-
-  expect('randaugment_layers', section.randaugment_layers >= 0, 'at least 0')
-  expect('randaugment_magnitude',
-         0 <= section.randaugment_magnitude <= _MAX_MAGNITUDE,
-         f'0 to {_MAX_MAGNITUDE}')
-  expect('randaugment_grey', -1 <= section.randaugment_grey <= 255, '-1 to 255')
-  for name in ('jitter_probability', 'greyscale', 'erase'):
-    expect(name, 0 <= getattr(section, name) <= 1, 'a probability, 0 to 1')
-  jitter = section.jitter
-  strengths = len(jitter) == 4 and all(_is_number(s) and s >= 0 for s in jitter)
-  # A hue shifted by one half of the circle comes to the same place either way.
-  expect('jitter', not jitter or strengths and jitter[3] <= .5,
-         'the strengths of (brightness, contrast, saturation, hue), at least 0 and '
-         'for the hue at most 0.5, or () for none')
-  for name, most in (('crop_area', 1), ('crop_ratio', math.inf), ('erase_area', 1),
-                     ('erase_ratio', math.inf)):
-    expect_range(name, most)
-
-
-def _is_number(value):
-  return isinstance(value, (int, float)) and not isinstance(value, bool)

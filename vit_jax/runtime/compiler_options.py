@@ -1,7 +1,6 @@
 """`config.xla_options` as what `Lowered.compile(compiler_options=...)` takes."""
 
 from vit_jax.config.sections import Config
-from vit_jax.runtime.errors import UserError
 
 # Options of one backend are unknown to the compilers of the others.
 _PREFIXES = {'tpu': ('xla_tpu_', 'xla_jf_'), 'gpu': ('xla_gpu_',), 'cpu': ('xla_cpu_',)}
@@ -31,13 +30,3 @@ def compiler_options(config: Config, platform: str) -> dict | None:
   chosen = {name: value for name, value in config.xla_options
             if not name.startswith(others)}
   return (_DEFAULTS.get(platform, {}) | chosen) or None
-
-
-def check(config: Config):
-  """Raises UserError unless `config.xla_options` are pairs of texts."""
-  for pair in config.xla_options:
-    if (not isinstance(pair, tuple) or len(pair) != 2
-        or not all(isinstance(x, str) and x for x in pair)):
-      raise UserError(
-          f'config.xla_options has {pair!r}; expected (name, value) pairs of texts '
-          "such as (('xla_tpu_scoped_vmem_limit_kib', '65536'),).")

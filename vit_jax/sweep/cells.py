@@ -8,7 +8,7 @@ import re
 from vit_jax import config as config_lib
 from vit_jax.config.sections import Config
 from vit_jax.runtime.errors import UserError
-from vit_jax.sweep.definition import IDENTITY, Definition, Task
+from vit_jax.sweep.definition import Definition, Task
 from vit_jax.training import job
 from vit_jax.training.debug import debug_form
 
@@ -132,6 +132,6 @@ def _digest(config):
   # Of what differs from the defaults, so that a setting which a later version adds
   # changes no name.
   different = {key: value for key, _, value in
-               config_lib.differences(Config(), config, IDENTITY)}
+               config_lib.differences(Config(), config, sweep=True)}
   text = json.dumps(different, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -26,17 +26,12 @@ import pathlib
 import re
 
 from vit_jax import config as config_lib
-from vit_jax.config.loading import TRAJECTORY
 from vit_jax.config.sections import Config
 from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import flags, published
 
 _KEYS = ('tasks', 'grid', 'select', 'report', 'seeds', 'benchmark')
 _TASK_KEYS = ('search', 'final', 'group')
-
-# Settings of the base that must stay the same in a sweep's directory.
-IDENTITY = (*TRAJECTORY, 'total_steps', 'total_epochs', 'evaluators')
-
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -158,7 +153,7 @@ def merge(old: Definition, new: Definition, folder) -> Definition:
     UserError: if they are not the same sweep, with all differences.
   """
   wrong = [f'  config.{key}: {a!r} there, {b!r} here' for key, a, b in
-           config_lib.differences(old.base, new.base, IDENTITY)]
+           config_lib.differences(old.base, new.base, sweep=True)]
   for name in ('select', 'report', 'debug'):
     a, b = getattr(old, name), getattr(new, name)
     wrong += [f'  {name}: {a!r} there, {b!r} here'] if a != b else []

@@ -14,8 +14,6 @@
 - All arithmetic is float32, whatever the dtype of parameters and moments.
 """
 
-import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -23,19 +21,9 @@ import jax.numpy as jnp
 import optax
 
 from vit_jax.config import sections
+from vit_jax.config.settings import check_values
 from vit_jax.runtime import errors
 from vit_jax.training import masks
-
-_DECAY = ('weight_decay', 'weight_decay_mask')
-# Settings that only some rules read. Setting one that the rule does not read
-# is an error.
-READS = {
-  'sgd': ('momentum', 'nesterov', 'moment_dtype', *_DECAY),
-  'adam': ('b1', 'b2', 'eps', 'moment_dtype'),
-  'adamw': ('b1', 'b2', 'eps', 'moment_dtype', *_DECAY),
-  'adafactor': ('b1', 'b2', 'moment_dtype', *_DECAY),
-}
-_COMMON = ('name', 'learning_rate', 'clip_norm', 'lr_multipliers')
 
 # Adafactor keeps row and column statistics of the two largest dims if both
 # have this size. 64 is the head size of most ViTs, so that all large matrices
@@ -61,7 +49,11 @@ def create(
   meet the parameters in `init` and `update`, which raise `UserError` for
   patterns that match nothing.
   """
-  _check(section)
+  check_values(section, 'optimizer.')
+  if section.nesterov and not section.momentum:
+    raise errors.UserError(
+      'config.optimizer.nesterov is True, which needs a momentum above 0; set '
+      'config.optimizer.momentum or leave nesterov out.')
 
   def resolve(tree: Any, learning_rate, weight_decay):
     factors = masks.path_factors(tree, section.lr_multipliers)
@@ -107,7 +99,7 @@ def _stages(
   stages = []
   if section.clip_norm:
     stages.append(('clip', optax.clip_by_global_norm(section.clip_norm)))
-  stages.extend(_RULES[section.name](section))
+  stages.extend(RULES[section.name](section))
   if section.weight_decay:
     decayed = masks.path_mask(tree, section.weight_decay_mask)
     stages.append((
@@ -156,7 +148,7 @@ def _adafactor(section: sections.OptimizerSection) -> _Stages:
   return stages
 
 
-_RULES = {'sgd': _sgd, 'adam': _adam, 'adamw': _adam, 'adafactor': _adafactor}
+RULES = {'sgd': _sgd, 'adam': _adam, 'adamw': _adam, 'adafactor': _adafactor}
 
 
 def _stored_as(
@@ -192,42 +184,3 @@ def _apply_factor(factor: float, gradient: jax.Array, update: Any) -> jax.Array:
     # Minus zero is the neutral element: it keeps a parameter of -0.0, too.
     return jnp.full_like(gradient, -0.0)
   return update if factor == 1.0 else update * factor
-
-
-def _check(section: sections.OptimizerSection) -> None:
-  name = section.name
-  errors.check_choice('optimizer.name', name, READS)
-  for field in dataclasses.fields(section):
-    value = getattr(section, field.name)
-    if field.name in _COMMON + READS[name] or value == field.default:
-      continue
-    readers = [rule for rule, fields in READS.items() if field.name in fields]
-    raise errors.UserError(
-      f'config.optimizer.{field.name} is {value!r}, but '
-      f'config.optimizer.name={name!r} does not read it: {name!r} reads '
-      f'{", ".join(_COMMON[1:] + READS[name])}. '
-      f'Remove the setting or choose one of {", ".join(readers)}.')
-  for setting, good, needed in (
-    ('clip_norm', 0.0 <= section.clip_norm < math.inf, 'a number >= 0'),
-    ('weight_decay', 0.0 <= section.weight_decay < math.inf, 'a number >= 0'),
-    ('momentum', 0.0 <= section.momentum < 1.0, '0 <= momentum < 1'),
-    ('nesterov', section.momentum or not section.nesterov, 'momentum > 0 with it'),
-    ('b1', 0.0 <= section.b1 < 1.0, '0 <= b1 < 1'),
-    ('b2', 0.0 <= section.b2 < 1.0, '0 <= b2 < 1'),
-    ('eps', 0.0 < section.eps < math.inf, 'a number > 0'),
-    ('moment_dtype', section.moment_dtype in ('float32', 'bfloat16'),
-     "'float32' or 'bfloat16'"),
-    ('lr_multipliers', _is_multipliers(section.lr_multipliers),
-     "('regular expression', number >= 0) pairs"),
-  ):
-    if not good:
-      raise errors.UserError(
-        f'config.optimizer.{setting} is {getattr(section, setting)!r}; '
-        f'needed: {needed}.')
-
-
-def _is_multipliers(pairs: Any) -> bool:
-  return isinstance(pairs, tuple | list) and all(
-    isinstance(pair, tuple | list) and len(pair) == 2
-    and isinstance(pair[0], str) and isinstance(pair[1], int | float)
-    and 0.0 <= pair[1] < math.inf for pair in pairs)

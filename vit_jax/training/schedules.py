@@ -7,22 +7,12 @@ with warm-up the first update has learning rate 0 and step `warmup_steps` is
 the first one at the peak.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
 
 from vit_jax.config import sections
+from vit_jax.config.settings import check_values
 from vit_jax.runtime import errors
-
-# Settings that only some schedules read; all read the warm-up and cool-down.
-READS = {
-  'constant': (),
-  'linear': ('end_learning_rate',),
-  'cosine': ('end_learning_rate',),
-  'rsqrt': ('timescale',),
-  'piecewise': ('drop_at', 'drop_factor'),
-}
-_COMMON = ('name', 'warmup_steps', 'cooldown_steps')
 
 
 def learning_rate(
@@ -76,19 +66,8 @@ def _shape(
 def _check(
   section: sections.ScheduleSection, peak: float, total_steps: int
 ) -> None:
-  name, warmup, cooldown = (
-    section.name, section.warmup_steps, section.cooldown_steps)
-  errors.check_choice('schedule.name', name, READS)
-  unread = [
-    f'config.schedule.{field.name}={getattr(section, field.name)!r}'
-    for field in dataclasses.fields(section)
-    if field.name not in _COMMON + READS[name]
-    and getattr(section, field.name) != field.default]
-  if unread:
-    raise errors.UserError(
-      f'config.schedule.name={name!r} does not read {", ".join(unread)}. It reads '
-      f'{", ".join(_COMMON[1:] + READS[name])}; remove the setting or choose '
-      'another schedule.')
+  check_values(section, 'schedule.')
+  warmup, cooldown = section.warmup_steps, section.cooldown_steps
   if total_steps < 1:
     raise errors.UserError(f'The run has {total_steps} steps; at least 1 is needed.')
   if min(warmup, cooldown) < 0 or warmup + cooldown > total_steps:
@@ -104,15 +83,3 @@ def _check(
     raise errors.UserError(
       f'config.schedule.end_learning_rate is {section.end_learning_rate}; it must be '
       f'between 0 and optimizer.learning_rate={peak}.')
-  if not section.drop_at or any(
-      not isinstance(at, int | float) or not 0.0 < at < 1.0
-      for at in section.drop_at):
-    raise errors.UserError(
-      f'config.schedule.drop_at is {section.drop_at!r}; it takes the shares of the '
-      'run after which the rate drops, such as (0.3, 0.6, 0.9).')
-  if not 0.0 < section.drop_factor <= 1.0:
-    raise errors.UserError(
-      f'config.schedule.drop_factor is {section.drop_factor}; it must be in (0, 1].')
-  if section.timescale <= 0:
-    raise errors.UserError(
-      f'config.schedule.timescale is {section.timescale}; it must be positive.')

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.config.sections import MixupSection
+from vit_jax.config.settings import check_values
 from vit_jax.runtime import errors
 
 
@@ -17,11 +18,7 @@ def mix(key, images, targets, section: MixupSection) -> tuple[jax.Array, jax.Arr
   With both, one draw per batch decides between them, as in timm. Without CutMix,
   this is `mixup`.
   """
-  for name in ('alpha', 'cutmix_alpha'):
-    value = getattr(section, name)
-    if value < 0.0:
-      raise errors.UserError(
-          f'config.mixup.{name} is {value}; it must be positive, or 0 for none.')
+  check_values(section, 'mixup.')
   if not section.cutmix_alpha:
     return mixup(key, images, targets, section.alpha)
   beta_key, draw_key = jax.random.split(key)

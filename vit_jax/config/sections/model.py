@@ -1,0 +1,110 @@
+"""Settings of the model."""
+
+import dataclasses
+
+from vit_jax.config.settings import Rule, above, at_least, probability, setting
+
+
+def _of_variant(help: str, default: int = 0, **known: object) -> int:
+  """A size that the variant settles unless it is given."""
+  return setting(default, help, rule=at_least(0), from_variant=True, **known)
+
+
+def _eps(help: str) -> float:
+  return setting(0.0, help, rule=at_least(0))
+
+
+def _rate(help: str) -> float:
+  return setting(0.0, help, rule=probability(one=False))
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSection:
+  """Which model to build; options that its class doesn't have keep their defaults."""
+  variant: str = setting(
+      'S/16', "'<size>/<patch>' such as 'B/16', a hybrid 'R50+B/16', 'Mixer-B/16' or a "
+      "ResNet 'R50x1'; '' is a ViT with all its sizes from the settings below.",
+      tuning='made_for')
+  width: int = _of_variant("Size of a token; 0: the variant's.", tuning='made_for')
+  depth: int = _of_variant("Number of blocks; 0: the variant's.", tuning='made_for')
+  mlp_dim: int = _of_variant(
+      "Width of the blocks' MLPs; 0: the variant's.", tuning='made_for')
+  num_heads: int = _of_variant("Attention heads; 0: the variant's.")
+  patch_size: tuple = setting(
+      (), "(height, width) of a patch in pixels; (): the variant's.", size=True,
+      from_variant=True)
+  token_mlp_dim: int = _of_variant(
+      "MLP width across tokens, Mixer only; 0: the variant's.")
+  resnet_width: int = _of_variant(
+      "Channels of the root of a ResNet, alone or in front of a ViT's patches; 0: the "
+      "variant's.")
+  resnet_blocks: tuple = setting(
+      (), "Units of the ResNet's blocks, such as (3, 4, 6, 3); (): the variant's.",
+      from_variant=True, rule=Rule(
+          lambda units: all(type(n) is int and n > 0 for n in units),
+          'takes positive whole numbers, the units of every block'))
+  pool: str = setting(
+      'token', "What of the tokens the head gets: 'token' (the class token), 'gap' "
+      "(mean over patches), 'map' (attention pooling) or 'none' (all tokens).",
+      choices=('token', 'gap', 'map', 'none'))
+  pool_norm: bool = setting(False, 'The last norm after pooling instead of before it.')
+  representation_size: int = setting(
+      0, 'Width of the tanh layer before the head; 0: no such layer.',
+      rule=at_least(0))
+  class_token: str = setting(
+      'auto', "'yes', 'no' or 'auto' (only for pool 'token').",
+      choices=('auto', 'yes', 'no'))
+  registers: int = setting(0, 'Extra tokens after the class token.', rule=at_least(0))
+  position_embedding: str = setting(
+      'learned', "'learned', or fixed: 'sincos2d'.", choices=('learned', 'sincos2d'))
+  position_prefix: str = setting(
+      'class', "Tokens before the patches that have positions: 'class', 'all' or "
+      "'none'.", choices=('class', 'all', 'none'))
+  patch_bias: bool = setting(True, 'Bias of the patch embedding.')
+  pre_norm: bool = setting(
+      False, 'A norm between the positions and the blocks, as in CLIP.')
+  qkv_bias: bool = setting(True, 'Biases of queries, keys and values.')
+  qk_norm: bool = setting(False, 'A norm over the head size of queries and keys.')
+  layer_scale: float = setting(
+      0.0, 'Initial factor of every residual branch; 0: no such parameters.',
+      rule=at_least(0))
+  dropout: float = _rate('Dropout after the positions and in the MLPs.')
+  attention_dropout: float = _rate('Dropout of the attention weights.')
+  stochastic_depth: float = _rate(
+      'Drop rate of the last block; earlier blocks scale linearly from 0.')
+  head_bias_init: float = setting(0.0, "Initial value of the head's bias.")
+  layer_norm_eps: float = setting(1e-6, 'Eps of the LayerNorms.', rule=above(0))
+  gelu: str = setting(
+      'tanh', "'tanh' (as in the original code), 'exact' (erf) or 'quick' (logistic).",
+      choices=('tanh', 'exact', 'quick'))
+  group_norm_eps: float = _eps("Eps of the ResNet's norms; 0: as in the original code.")
+  std_conv_eps: float = _eps(
+      "Eps of the ResNet's standardised kernels; 0: as in the original code.")
+  std_conv_eps_form: str = setting(
+      'auto', "That eps 'add'ed to the standard deviation, or to the variance before "
+      "the 'sqrt'; 'auto': as in the original code.", choices=('auto', 'add', 'sqrt'))
+  dtype: str = setting(
+      'auto', 'Of the computation; auto is bfloat16 on TPU and GPU, float32 on CPU.',
+      choices=('auto', 'float32', 'bfloat16', 'float16', 'float64'))
+  param_dtype: str = setting(
+      'float32', 'Of the parameters.',
+      choices=('float32', 'bfloat16', 'float16', 'float64'))
+  scan: bool = setting(
+      False, 'One compiled block, applied `depth` times by a scan.', tuning='tunable')
+  remat: str = setting(
+      'none', "What the backward pass recomputes: 'none' (nothing), 'full' "
+      "(everything), 'dots' (all but matrix products), 'dots_no_batch' (all but "
+      'matrix products without batch dims).',
+      choices=('none', 'full', 'dots', 'dots_no_batch'),
+      tuning='tunable')
+  projection: str = setting(
+      'auto', "Form of the products of a block: '2d' of matrices, with all tokens in "
+      "one dim; '3d' with dims as they are, batch, tokens, heads and head size; "
+      "'auto' picks "
+      'by platform and head size. The parameters and the results are the same.',
+      choices=('auto', '2d', '3d'), tuning='tunable')
+  softmax_dtype: str = setting(
+      'float32', "Of the attention weights before they are rounded to `dtype`: "
+      "'float32', or 'compute' for `dtype` itself, as in big_vision. With bfloat16 on "
+      'TPUs that spares an estimated 7 % of a step of S/16, and rounds the '
+      'exponentials and their sum.', choices=('float32', 'compute'))
