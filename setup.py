@@ -1,19 +1,26 @@
 """Installs the library and its console script."""
 
+import pathlib
+import re
+
 import setuptools
 
 # Its wheels are for x86-64 Linux; this is the oldest that `plan` was tried with.
 _LIBTPU = 'libtpu>=0.0.52; platform_machine == "x86_64" and sys_platform == "linux"'
 
+_VERSION = re.search(
+    r"__version__ = '(.*)'", pathlib.Path('vit_jax/__init__.py').read_text('utf-8'))[1]
+
 setuptools.setup(
     name='vit_jax',
-    version='0.1.0',
+    version=_VERSION,
     description='Vision Transformers in JAX/Flax, from a laptop CPU to a TPU pod',
-    long_description=open('README.md', encoding='utf-8').read(),
+    long_description=pathlib.Path('README.md').read_text('utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['vit_jax', 'vit_jax.*']),
+    package_data={'vit_jax': ['py.typed']},
     install_requires=[
         'absl-py>=2.0',
         'clu>=0.0.12',

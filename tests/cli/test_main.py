@@ -1,11 +1,14 @@
 """The command line itself: help, flags, exit statuses."""
 
+import importlib.metadata
 import subprocess
 import sys
 
 import pytest
 
 from vit_jax.cli import main as main_module
+from vit_jax.config.sections import Config
+from vit_jax.config.settings import all_settings
 
 
 def test_overrides_are_told_apart_from_flags():
@@ -74,6 +77,48 @@ def test_sigterm_before_there_is_anything_to_save(tmp_path, command, status):
   assert done.returncode == status, done.stderr
   assert ('Run the same command' in done.stderr) == (command == 'train')
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('key, words', [
+    ('optimizer.b2', ['config.optimizer.b2: float = 0.999', "'adamw'", 'resumed']),
+    ('config.model.pool', ["One of 'token', 'gap', 'map', 'none'"]),
+    ('evaluators[0].k', ['config.evaluators[].k: int = 20', 'above 0']),
+    ('data.image_size', ['one number means a square']),
+    ('mesh', ['config.mesh.data', 'config.mesh.fsdp', '--tune']),
+])
+def test_settings_explain_themselves(key, words, capsys):
+  assert main_module.main(['config', '--explain', key]) == 0
+  out = capsys.readouterr().out
+  for word in words:
+    assert word in out
+
+
+def test_explain_without_a_key_explains_every_setting(capsys):
+  assert main_module.main(['config', '--explain']) == 0
+  out = capsys.readouterr().out
+  assert all(f'config.{key}: ' in out for key in all_settings(Config))
+
+
+def test_unknown_keys_are_not_explained(capsys):
+  assert main_module.main(['config', '--explain', 'optimiser.b2']) == 1
+  assert 'Did you mean optimizer.b2?' in capsys.readouterr().err
+  assert main_module.main(['config']) == 1
+  assert '--explain' in capsys.readouterr().err
+
+
+def test_version_is_that_of_the_package(capsys):
+  with pytest.raises(SystemExit) as e:
+    main_module.main(['--version'])
+  assert e.value.code == 0
+  assert capsys.readouterr().out == (
+      f'vit_jax {importlib.metadata.version("vit_jax")}\n')
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+  done = subprocess.run(
+      f'{sys.executable} -m vit_jax config --explain | head -n 1', shell=True,
+      capture_output=True, text=True)
+  assert done.stdout.startswith('config.seed') and done.stderr == ''
 
 
 def test_help_imports_nothing_heavy():

@@ -1,1 +1,1 @@
-"""The command line: flags of every command, and what it does with them."""
+"""The command line: one file per command, with its flags and what it does."""
