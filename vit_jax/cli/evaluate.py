@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from vit_jax.cli import flags
 from vit_jax.cli.trained import trained_run
@@ -46,7 +47,8 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   trained = trained_run(args, overrides, config=config)
   data = trained.config.data
   split = args.split or ('' if chosen else data.test_split or data.val_split)
-  measured, told = {}, {'step': trained.step}
+  measured: dict[str, float] = {}
+  told: dict[str, Any] = {'step': trained.step}
   if split:
     told['split'] = split
     measured |= trained.evaluate(split)

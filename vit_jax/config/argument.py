@@ -29,7 +29,7 @@ def parse(arg: str, **choices: tuple) -> SimpleNamespace:
                             for name, words in choices.items()})
 
 
-def _unknown(word, choices):
+def _unknown(word: str, choices: dict[str, tuple]) -> str:
   known = [w for words in choices.values() for w in words]
   lower = {w.lower(): w for w in known}
   near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.5)

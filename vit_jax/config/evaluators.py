@@ -1,6 +1,7 @@
 """What `config.evaluators` may hold, and what it means; imports nothing heavy."""
 
 import dataclasses
+from collections.abc import Iterable
 
 from vit_jax.config.sections import Config, DataSection, EvaluatorSection
 from vit_jax.config.settings import declared
@@ -14,9 +15,9 @@ _OF_DATA_SET = tuple(name for name, known in declared(EvaluatorSection).items()
                      if known.of_data_set)
 
 
-def check(config: Config):
+def check(config: Config) -> None:
   """Raises UserError for impossible evaluators; looks at no data."""
-  seen = set()
+  seen: set[str] = set()
   for i, section in enumerate(config.evaluators):
     key = f'evaluators[{i}]'
     _check_name(section.name, key, seen)
@@ -31,7 +32,7 @@ def check(config: Config):
           'other data.')
 
 
-def _check_name(name, key, seen):
+def _check_name(name: str, key: str, seen: set[str]) -> None:
   if not name.replace('_', '').replace('-', '').isalnum():
     raise UserError(f'config.{key}.name is {name!r}; it takes letters, digits, - and '
                     "_, such as 'real', and names the results: 'real/accuracy'.")
@@ -57,7 +58,7 @@ def data_section(config: Config, section: EvaluatorSection) -> DataSection:
   return dataclasses.replace(data, val_split='', **own)
 
 
-def metric_names(section: EvaluatorSection) -> list:
+def metric_names(section: EvaluatorSection) -> list[str]:
   """The results that can choose the best checkpoint."""
   names = {'classify': ['accuracy', 'loss'], 'probe': ['accuracy'],
            'knn': ['accuracy'],
@@ -74,7 +75,7 @@ def with_one_more(config: Config, kind: str, data: str) -> tuple[Config, str]:
   return dataclasses.replace(config, evaluators=evaluators), name
 
 
-def select(config: Config, names) -> tuple:
+def select(config: Config, names: Iterable[str]) -> tuple[EvaluatorSection, ...]:
   """The evaluators of these names; raises UserError for unknown ones."""
   found = {section.name: section for section in config.evaluators}
   unknown = [name for name in names if name not in found]

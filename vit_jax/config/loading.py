@@ -81,7 +81,8 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     raise UserError(
         f'Unexpected argument {rest[0]!r}. Overrides have the form '
         '--config.<key>=<value>.')
-  return values.from_dict(flag_values['config'].value.to_dict())
+  changed: Any = flag_values['config'].value
+  return values.from_dict(changed.to_dict())
 
 
 def read_module(spec: str) -> tuple[types.ModuleType, str, str]:

@@ -5,6 +5,7 @@ They change how a step is computed and laid out, not what it computes.
 
 import json
 import pathlib
+from typing import Any
 
 from vit_jax.config.sections import Config
 from vit_jax.config.settings import all_settings
@@ -49,13 +50,13 @@ def differences(made_for: dict, config: dict) -> list[str]:
     made_for: as `read` returns it.
     config: {dotted key: value} of the run.
   """
-  def plain(value):
+  def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
   return [f'config.{key} is {plain(config[key])!r}, they were made for {value!r}'
           for key, value in made_for.items()
           if key in config and plain(config[key]) != value]
 
 
-def _foreign(path, reason):
+def _foreign(path: str, reason: str) -> str:
   return (f'config.tuned={path!r} is no file of tuned settings: {reason}. `vit_jax '
           'plan --tune` writes one.')

@@ -1,11 +1,12 @@
 """Settings of the evaluations beside those of the validation and test splits."""
 
 import dataclasses
+from typing import Any
 
 from vit_jax.config.settings import above, at_least, numbers, setting
 
 
-def _of_data_set(default: str | int, help: str, **known: object) -> object:
+def _of_data_set(default: str | int, help: str, **known: object) -> Any:
   """Replaces a setting of `data`, unless it is '' or 0."""
   return setting(default, help, of_data_set=True, **known)
 
