@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 import parity  # noqa: E402
 
 
-def main():
+def main() -> None:
   print('| case | file | quantity | largest value | largest difference |')
   print('|---|---|---|---|---|')
   for case, file in parity.CASES:

@@ -30,7 +30,7 @@ print(json.dumps({
 '''
 
 
-def main(folder: pathlib.Path):
+def main(folder: pathlib.Path) -> None:
   source = folder / 'L_16.npz'
   _write_random(source)
   size = source.stat().st_size
@@ -49,7 +49,8 @@ def main(folder: pathlib.Path):
     shutil.rmtree(target) if target.is_dir() else target.unlink()
 
 
-def _report(source, target, to, verify, size, plain):
+def _report(source: pathlib.Path, target: pathlib.Path, to: str, verify: bool,
+            size: int, plain: float) -> None:
   run = subprocess.run(
       [sys.executable, '-c', _CONVERT, str(source), str(target), to,
        'verify' if verify else ''], check=True, capture_output=True, text=True,
@@ -60,7 +61,7 @@ def _report(source, target, to, verify, size, plain):
         f'{figures["seconds"]:8.1f} {figures["seconds"] / plain:8.2f}', flush=True)
 
 
-def _write_random(path):
+def _write_random(path: pathlib.Path) -> None:
   import numpy as np
 
   from vit_jax.checkpoints import npz, opening, weights
@@ -77,7 +78,7 @@ def _write_random(path):
     npz.write(file, arrays)
 
 
-def _plain_copy(source, target):
+def _plain_copy(source: pathlib.Path, target: pathlib.Path) -> float:
   began = time.monotonic()
   with source.open('rb') as read, target.open('wb') as write:
     shutil.copyfileobj(read, write, 16 << 20)

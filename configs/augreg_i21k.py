@@ -22,9 +22,11 @@ Decay is multiplied by the rate here as in the study's file names: 0.1 or 0.03 a
 the 1e-4 or 3e-5 per step of other code.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
-from vit_jax.config import argument as config_arg
+from vit_jax.config import argument
 
 # Level -> (MixUp's alpha, RandAugment's layers, its magnitude). Magnitude 0 still
 # changes images.
@@ -51,8 +53,8 @@ _MODELS = {
 }
 
 
-def get_config(arg=''):
-  words = config_arg.parse(
+def get_config(arg: str = '') -> ConfigDict:
+  words = argument.parse(
       arg, model=tuple(_MODELS), level=('recommended', *_LEVELS),
       regularisation=('as recommended', 'reg', 'noreg'))
   level, regularisation, weight_decay = _MODELS[words.model]
@@ -63,7 +65,7 @@ def get_config(arg=''):
   alpha, layers, magnitude = _LEVELS[level]
   rate = {'reg': 0.1, 'noreg': 0.0}[regularisation]
 
-  config = ConfigDict()
+  config: Any = ConfigDict()
   config.total_epochs = 300.0
   config.batch_size = 4096
   config.log_every = 50

@@ -9,12 +9,14 @@ Score     nothing published: the settings are ours
 Measured  no
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
-def get_config(name='cifar10'):
+def get_config(name: str = 'cifar10') -> ConfigDict:
   """32x32 pixels in patches of 4x4, twelve blocks of width 192."""
-  config = ConfigDict()
+  config: Any = ConfigDict()
   config.total_epochs = 200.0
   config.batch_size = 512
   config.log_every = 50

@@ -7,12 +7,14 @@ Steps     1,500
 Score     98.3% test accuracy at the end, 98.9% at best (measured, 359 images)
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
-def get_config():
+def get_config() -> ConfigDict:
   """16x16 pixels in patches of 4x4, four blocks of width 64."""
-  config = ConfigDict()
+  config: Any = ConfigDict()
   config.total_steps = 1500
   config.batch_size = 64
   config.log_every = 50

@@ -11,12 +11,14 @@ and scoring 'val', the winner is trained on both, once per seed, and reported on
 They differ in the number of examples that they may use.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
-def get_config():
+def get_config() -> ConfigDict:
   """16x16 pixels in patches of 4x4, four blocks of width 64, as in digits.py."""
-  config = ConfigDict()
+  config: Any = ConfigDict()
   config.total_steps = 300
   config.batch_size = 64
   config.log_every = 50
@@ -38,7 +40,7 @@ def get_config():
   return config
 
 
-def get_sweep():
+def get_sweep() -> dict[str, Any]:
   """200 examples of the 1,438 to train on, or all; a fifth of them selects."""
   return dict(
       tasks={'digits_200': _task('train[:160]', 'train[160:200]', 'train[:200]'),
@@ -47,7 +49,7 @@ def get_sweep():
       select='val/accuracy', report='test/accuracy', seeds=3)
 
 
-def _task(train, val, both):
+def _task(train: str, val: str, both: str) -> dict[str, Any]:
   return dict(
       search={'data.train_split': train, 'data.val_split': val, 'data.test_split': ''},
       final={'data.train_split': both, 'data.val_split': '', 'data.test_split': 'test'})

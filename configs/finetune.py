@@ -27,9 +27,12 @@ Flowers runs had TFDS's 1,020 validation images for training; here they do not. 
 gets 378 pixels, the part of 384 that its patches cover.
 """
 
+from types import SimpleNamespace
+from typing import Any
+
 from ml_collections import ConfigDict
 
-from vit_jax.config import argument as config_arg
+from vit_jax.config import argument
 
 # Published with the paper, pretrained on ImageNet-21k.
 _CHECKPOINTS = {name: f'gs://vit_models/imagenet21k/ViT-{name.replace("/", "_")}.npz'
@@ -48,15 +51,15 @@ _DATA = {
 }
 
 
-def _parse(arg):
-  return config_arg.parse(arg, data=tuple(_DATA), model=tuple(_CHECKPOINTS))
+def _parse(arg: str) -> SimpleNamespace:
+  return argument.parse(arg, data=tuple(_DATA), model=tuple(_CHECKPOINTS))
 
 
-def get_config(arg=''):
+def get_config(arg: str = '') -> ConfigDict:
   """The final run: trains on all of the training set, scores the test set."""
   words = _parse(arg)
   name, test, _, steps, warmup, _, rate = _DATA[words.data]
-  config = ConfigDict()
+  config: Any = ConfigDict()
   config.total_steps = steps
   config.batch_size = 512
   config.eval_batch_size = 512
@@ -86,7 +89,7 @@ def get_config(arg=''):
   return config
 
 
-def get_sweep(arg=''):
+def get_sweep(arg: str = '') -> dict[str, Any]:
   words = _parse(arg)
   _, test, share, _, _, rates, _ = _DATA[words.data]
   search = {'data.train_split': f'train[:{share}%]',

@@ -20,17 +20,19 @@ is published as 1e-4 per step at the peak rate of 1e-3: decay is multiplied by t
 here, so the number is 0.1. The paper's numbers were multiplied by the rate as well.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
-from vit_jax.config import argument as config_arg
+from vit_jax.config import argument
 
 _WIDTHS = {'S/16': 384, 'B/16': 768, 'B/32': 768, 'L/16': 1024, 'L/32': 1024}
 
 
-def get_config(arg=''):
-  words = config_arg.parse(
+def get_config(arg: str = '') -> ConfigDict:
+  words = argument.parse(
       arg, recipe=('baseline', 'paper'), model=tuple(_WIDTHS))
-  config = ConfigDict()
+  config: Any = ConfigDict()
   config.log_every = 50
   config.eval_every = 2500
   # A layer with tanh before the head, as in the published models.
@@ -54,7 +56,7 @@ def get_config(arg=''):
   return config
 
 
-def _baseline(config):
+def _baseline(config: Any) -> None:
   config.total_epochs = 90.0
   config.batch_size = 1024
   config.model.pool = 'gap'
@@ -69,7 +71,7 @@ def _baseline(config):
   config.schedule = ConfigDict(dict(name='cosine', warmup_steps=10_000))
 
 
-def _paper(config):
+def _paper(config: Any) -> None:
   config.total_epochs = 300.0
   config.batch_size = 4096
   config.model.dropout = 0.1

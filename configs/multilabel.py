@@ -17,9 +17,11 @@ all of them at no. Decay is multiplied by the rate, as in the paper's code. Grad
 are not clipped, which table 3 has for ImageNet alone.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
-from vit_jax.config import argument as config_arg
+from vit_jax.config import argument
 
 # Model -> (epochs, learning rate, width).
 _MODELS = {
@@ -31,12 +33,12 @@ _MODELS = {
 }
 
 
-def get_config(arg='voc/2007'):
+def get_config(arg: str = 'voc/2007') -> ConfigDict:
   """`arg` is the name of the data set and, after a comma, the model."""
   name, _, rest = arg.partition(',')
-  words = config_arg.parse(rest, model=tuple(_MODELS))
+  words = argument.parse(rest, model=tuple(_MODELS))
   epochs, rate, width = _MODELS[words.model]
-  config = ConfigDict()
+  config: Any = ConfigDict()
   config.total_epochs = epochs
   config.batch_size = 4096
   config.log_every = 50

@@ -21,17 +21,19 @@ gradient. The loss is not stated: sigmoid, as in the code for its successor (arX
 21,843 undecided classes.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
-from vit_jax.config import argument as config_arg
+from vit_jax.config import argument
 
 # The width of the tanh layer before the head is that of the model.
 _WIDTHS = {'B/32': 768, 'B/16': 768, 'L/32': 1024, 'L/16': 1024, 'H/14': 1280}
 
 
-def get_config(arg=''):
-  words = config_arg.parse(arg, model=tuple(_WIDTHS))
-  config = ConfigDict()
+def get_config(arg: str = '') -> ConfigDict:
+  words = argument.parse(arg, model=tuple(_WIDTHS))
+  config: Any = ConfigDict()
   config.total_epochs = 90.0
   config.batch_size = 4096
   config.log_every = 50

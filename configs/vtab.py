@@ -21,9 +21,12 @@ both presets, as the pretrained models expect; the benchmark leaves the range to
 model. H/14 gets 378 pixels, the part of 384 that its patches cover.
 """
 
+from types import SimpleNamespace
+from typing import Any
+
 from ml_collections import ConfigDict
 
-from vit_jax.config import argument as config_arg
+from vit_jax.config import argument
 from vit_jax.sweep.vtab import tasks
 
 # Published with the ViT paper, pretrained on ImageNet-21k.
@@ -39,16 +42,16 @@ _GRID = {
 }
 
 
-def _parse(arg):
-  return config_arg.parse(
+def _parse(arg: str) -> SimpleNamespace:
+  return argument.parse(
       arg, task=tuple(tasks.TASKS), model=tuple(_CHECKPOINTS), preset=tasks.PRESETS,
       variant=tasks.VARIANTS)
 
 
-def get_config(arg=''):
+def get_config(arg: str = '') -> ConfigDict:
   """The final run of one task: trains on train and val, scores test."""
   words = _parse(arg)
-  config = ConfigDict()
+  config: Any = ConfigDict()
   config.total_steps = 2500
   config.batch_size = 512
   config.eval_batch_size = 512
@@ -80,7 +83,7 @@ def get_config(arg=''):
   return config
 
 
-def get_sweep(arg=''):
+def get_sweep(arg: str = '') -> dict[str, Any]:
   """Every task: chosen on train800 and val200, retrained on both, scored on test."""
   words = _parse(arg)
   all_tasks = {}
