@@ -188,7 +188,7 @@ def test_number_of_heads_is_asked_for(tmp_path):
   path = tmp_path / 'x.safetensors'
   shutil.copy(golden.FOLDER / 'timm_token' / 'model.safetensors', path)
   _refused(path, 'num_heads can be 1, 2, 3', tmp_path)
-  assert load(path, num_heads=3)[0].num_heads == 3
+  assert load(path, num_heads=3)[0].options.num_heads == 3
   with pytest.raises(UserError, match='num_heads'):
     load(path, num_heads=5)
 

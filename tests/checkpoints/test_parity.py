@@ -57,7 +57,7 @@ def test_shards_are_read_as_one(tmp_path):
 def test_explicit_settings_win():
   folder = golden.FOLDER / 'hf_vit_cls'
   model, _ = load(folder, gelu='tanh', layer_norm_eps=1e-6, dtype='bfloat16')
-  assert (model.gelu, model.layer_norm_eps) == ('tanh', 1e-6)
+  assert (model.options.gelu, model.options.layer_norm_eps) == ('tanh', 1e-6)
   model, variables = load(folder, num_classes=3, scan=True)
   assert not variables['params']['head']['kernel'].any()
   assert variables['params']['Transformer']['encoderblock'][

@@ -5,6 +5,7 @@ import types
 import golden
 import jax
 import numpy as np
+import parameters
 import pytest
 
 from vit_jax import config as config_lib
@@ -76,7 +77,7 @@ def test_arrays_arrive_as_the_run_wants_them(fsdp, scan):
   loaded = initial.load_params(state, str(_FILE), job)
   plain_job, plain_state = _job()
   plain = initial.load_params(plain_state, str(_FILE), plain_job)
-  expected = layout.stack_blocks(plain.params) if scan else plain.params
+  expected = parameters.stacked(plain.params) if scan else plain.params
   for (path, x), y, z in zip(
       jax.tree_util.tree_leaves_with_path(loaded.params), jax.tree.leaves(expected),
       jax.tree.leaves(state.params), strict=True):
@@ -144,7 +145,7 @@ def test_blocks_of_a_work_directory_can_be_stacked(workdir):
   job, state = _job(fsdp=4, scan=True)
   loaded = initial.load_params(state, str(path), job)
   jax.tree.map(np.testing.assert_array_equal, loaded.params,
-               layout.stack_blocks(expected))
+               parameters.stacked(expected))
 
 
 def test_a_damaged_work_directory_is_refused(workdir):
@@ -214,7 +215,7 @@ def test_position_entries_of_other_tokens_do_not_change_the_outputs(case, option
   with np.load(folder / 'io.npz') as arrays:
     images, expected = arrays['image'], arrays['logits']
   with opening.opened(path) as checkpoint:
-    model = checkpoint.model.clone(**{'position_prefix': 'class'} | options)
+    model = checkpoint.model.with_options(**{'position_prefix': 'class'} | options)
     weights, report = pretrained.adapt(checkpoint, model, checkpoint.grid)
     params = golden.unflatten({n: w.read() for n, w in weights.items()})
   assert not report.initialised
@@ -226,7 +227,7 @@ def test_other_numerics_are_reported(capsys):
   load(golden.FOLDER / 'bv_siglip_img' / 'params.npz', verbose=True)
   assert 'not: opt/0, params/b, params/t, params/txt' in capsys.readouterr().out
   with opening.opened(golden.FOLDER / 'hf_vit_cls') as checkpoint:
-    model = checkpoint.model.clone(gelu='tanh', layer_norm_eps=1e-6)
+    model = checkpoint.model.with_options(gelu='tanh', layer_norm_eps=1e-6)
     _, report = pretrained.adapt(checkpoint, model, (4, 4))
   assert report.differs == [
       "gelu is 'exact' in the checkpoint, 'tanh' here",

@@ -123,8 +123,8 @@ def test_every_step_of_a_journey_is_verified(case, formats, tmp_path):
   model, _ = load(source)
   for i, to in enumerate(formats):
     ending = '.npz' if to in ('npz', 'big_vision') else ''
-    said = {'num_heads': model.num_heads, 'gelu': model.gelu,
-            'layer_norm_eps': model.layer_norm_eps} if i else {}
+    said = {name: getattr(model.options, name) for name in (
+        'num_heads', 'gelu', 'layer_norm_eps')} if i else {}
     lines = convert(source, tmp_path / f'{i}{ending}', to, **said)
     assert 'Verified' in lines[-1]
     source = tmp_path / f'{i}{ending}'
@@ -176,7 +176,7 @@ def test_export_of_stacked_blocks(tmp_path):
   source = _CASES['bv_gap'] / 'params_scan.npz'
   exported = _convert(source, tmp_path / 'exported', 'orbax')
   model, variables = load(exported)
-  assert model.scan
+  assert model.options.scan
   same, expected = load(source)
   assert jax.tree.all(jax.tree.map(
       lambda a, b: bool((a == b).all()), variables, expected))

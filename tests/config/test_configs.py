@@ -61,8 +61,8 @@ def test_every_argument_resolves(name):
                              else str(CONFIGS / name))
     for form in (config, debug_form(config)):
       job.check(form)
-      sizes = variants.decode(form.model.variant) if form.model.variant else {}
-      patch = form.model.patch_size or sizes.get('patch_size', (1, 1))
+      model = variants.from_section(form.model, 1, 'cpu')
+      patch = model.options.patch_size or (1, 1)
       for size, side in zip(form.data.image_size, patch, strict=True):
         assert size % side == 0, (name, argument)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vit_jax.models import flops, layout, variants, vit
+from vit_jax.models import layout, variants
 
 
 @pytest.mark.parametrize('variant, giga', [
@@ -12,14 +12,14 @@ from vit_jax.models import flops, layout, variants, vit
 def test_published_figures(variant, giga):
   """torchvision's table of ViTs at 224 px, which counts a multiply-add as 1."""
   model = variants.create(variant, 1000)
-  assert round(flops.forward_flops(model, (224, 224)) / 2e9, 2) == giga
+  assert round(model.flops((224, 224)) / 2e9, 2) == giga
 
 
 @pytest.mark.parametrize('options', [
     {}, {'pool': 'none', 'registers': 4}, {'pool': 'map', 'representation_size': 96}])
 def test_what_xla_counts(options):
-  model = vit.ViT(
-      patch_size=(8, 16), width=128, depth=2, mlp_dim=512, num_heads=2, num_classes=100,
+  model = variants.create(
+      '', 100, patch_size=(8, 16), width=128, depth=2, mlp_dim=512, num_heads=2,
       **options)
   size = (64, 128)
   params = jax.eval_shape(lambda: layout.init(model, jax.random.key(0), size))
@@ -28,4 +28,4 @@ def test_what_xla_counts(options):
       params, images).compile()
   # XLA adds the elementwise work: 1 to 3 % at this width.
   assert compiled.cost_analysis()['flops'] == pytest.approx(
-      3 * flops.forward_flops(model, size), rel=0.04)
+      3 * model.flops(size), rel=0.04)

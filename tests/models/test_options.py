@@ -10,15 +10,16 @@ import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
+import parameters
 import pytest
 
 from vit_jax.config.sections import ModelSection
-from vit_jax.models import blocks, layout, variants, vit
+from vit_jax.models import blocks, layout, variants
 from vit_jax.runtime.errors import UserError
 
-TINY = vit.ViT(
-    patch_size=(8, 8), width=16, depth=2, mlp_dim=24, num_heads=2, num_classes=5)
-ALL = TINY.clone(
+TINY = variants.create(
+    '', 5, patch_size=8, width=16, depth=2, mlp_dim=24, num_heads=2)
+ALL = TINY.with_options(
     pool='gap', class_token='yes', registers=2, position_prefix='all', pool_norm=True,
     pre_norm=True, patch_bias=False, qkv_bias=False, qk_norm=True, layer_scale=0.1,
     gelu='quick', resnet_width=32, patch_size=(2, 2))
@@ -68,7 +69,7 @@ def _close(actual, expected, **options):
      [f'Transformer/encoder_norm/{x}' for x in ('scale', 'bias')])])
 def test_parameters_outside_the_blocks(options, added, removed):
   expected = {k: v for k, v in _shapes(TINY).items() if k not in removed} | added
-  assert _shapes(TINY.clone(**options)) == expected
+  assert _shapes(TINY.with_options(**options)) == expected
 
 
 @pytest.mark.parametrize('options, added, removed', [
@@ -79,16 +80,16 @@ def test_parameters_outside_the_blocks(options, added, removed):
     ({'layer_scale': 1e-5}, {BLOCK + f'layer_scale_{i}': (16,) for i in (0, 1)}, [])])
 def test_parameters_of_a_block(options, added, removed):
   """The attention pooling has none of them."""
-  model = TINY.clone(pool='map')
+  model = TINY.with_options(pool='map')
   both = [s.replace('_0/', '_1/', 1) for s in removed]
   both_added = {k.replace('_0/', '_1/', 1): v for k, v in added.items()}
   expected = {k: v for k, v in _shapes(model).items() if k not in [*removed, *both]}
-  assert _shapes(model.clone(**options)) == expected | added | both_added
+  assert _shapes(model.with_options(**options)) == expected | added | both_added
 
 
 def test_layer_scale_starts_at_its_value():
   init = jax.jit(lambda: layout.init(
-      TINY.clone(layer_scale=1e-5), jax.random.key(0), SIZE))
+      TINY.with_options(layer_scale=1e-5), jax.random.key(0), SIZE))
   block = init()['Transformer']['encoderblock_1']
   assert np.all(block['layer_scale_1'] == np.float32(1e-5))
 
@@ -102,8 +103,8 @@ def test_positions_without_the_class_token():
   params = case['params']['params']
   embedding = {'pos_embedding': params.pop('pos_embedding')}
   params['Transformer']['posembed_input'] = embedding
-  model = vit.ViT(
-      patch_size=(8, 8), width=24, depth=2, mlp_dim=64, num_heads=3, num_classes=10,
+  model = variants.create(
+      '', 10, patch_size=8, width=24, depth=2, mlp_dim=64, num_heads=3,
       position_prefix='none')
   logits, out = _apply(model)({'params': params}, case['io']['image'])
   _close(out['encoder_norm'], case['io']['encoded'], atol=5e-5, rtol=1e-4)
@@ -113,7 +114,8 @@ def test_positions_without_the_class_token():
 @pytest.mark.parametrize('prefix, entries', [('class', 1), ('all', 3), ('none', 0)])
 def test_which_tokens_have_positions(prefix, entries):
   """With everything else zero, the tokens show the row of the table they got."""
-  model = TINY.clone(depth=1, registers=2, position_prefix=prefix, pool_norm=True)
+  model = TINY.with_options(
+      depth=1, registers=2, position_prefix=prefix, pool_norm=True)
   params = jax.tree.map(np.zeros_like, _params(model))
   table = np.arange(1, entries + 7, dtype=np.float32)[:, None] * np.ones(16)
   params['Transformer']['posembed_input']['pos_embedding'] += table[None]
@@ -130,13 +132,13 @@ def test_which_tokens_have_positions(prefix, entries):
     ({'pool': 'none', 'class_token': 'yes'}, lambda x: x)])
 def test_pooled_tokens(options, vector):
   """Means leave class token and registers out; 'token' is the first, whatever it is."""
-  model = TINY.clone(**options)
+  model = TINY.with_options(**options)
   _, out = _apply(model)({'params': _params(model)}, IMAGES)
   _close(out['pre_logits'], vector(out['encoder_norm']))
 
 
 def test_attention_pooling_sees_patches_alone():
-  model = TINY.clone(pool='map', class_token='yes', registers=1)
+  model = TINY.with_options(pool='map', class_token='yes', registers=1)
   _, out = _apply(model, attention_weights=True)({'params': _params(model)}, IMAGES)
   assert out['attention_00'].shape == (3, 2, 8, 8)
   assert out['attention_pool'].shape == (3, 2, 1, 6)
@@ -148,7 +150,7 @@ def _layer_norm(x, params):
 
 
 def test_norm_after_pooling():
-  model = TINY.clone(pool='gap', pool_norm=True)
+  model = TINY.with_options(pool='gap', pool_norm=True)
   params = _params(model)
   _, out = _apply(model)({'params': params}, IMAGES)
   _close(out['encoder_norm'], out['block_01'])
@@ -158,7 +160,7 @@ def test_norm_after_pooling():
 
 def test_normalised_queries_and_keys():
   """Before the scaling by the head size; re-derived in numpy."""
-  model = TINY.clone(pool='gap', qk_norm=True, qkv_bias=False, pre_norm=True)
+  model = TINY.with_options(pool='gap', qk_norm=True, qkv_bias=False, pre_norm=True)
   params = _params(model)
   _, out = _apply(model, attention_weights=True)({'params': params}, IMAGES)
   encoder = params['Transformer']
@@ -175,15 +177,14 @@ def test_normalised_queries_and_keys():
 
 def test_layer_scale_scales_its_branch():
   """Zero for the attention and two for the MLP of the first block."""
-  model = TINY.clone(layer_scale=0.5, depth=1)
+  model = TINY.with_options(layer_scale=0.5, depth=1)
   params = _params(model)
   block = params['Transformer']['encoderblock_0']
   scales = {'layer_scale_0': np.zeros(16), 'layer_scale_1': 2 * np.ones(16)}
   block |= scales
   tokens = np.random.default_rng(3).normal(size=(2, 4, 16)).astype(np.float32)
-  config = model.block_config()
-  actual, _ = blocks.Block(config).apply({'params': block}, tokens)
-  branch = blocks.Mlp(config).apply(
+  actual, _ = blocks.Block(model.options).apply({'params': block}, tokens)
+  branch = blocks.Mlp(model.options).apply(
       {'params': block['MlpBlock_0']},
       _layer_norm(tokens, block['LayerNorm_1']).astype(np.float32))
   _close(actual, tokens + 2 * branch, atol=1e-4)
@@ -198,11 +199,12 @@ def test_gelus():
 
 def test_scan_is_the_same_model():
   unrolled, scanned = (
-      ALL.clone(scan=scan, dropout=0.2, stochastic_depth=0.3) for scan in (False, True))
+      ALL.with_options(scan=scan, dropout=0.2, stochastic_depth=0.3)
+      for scan in (False, True))
   params, keys = _params(ALL), {'dropout': jax.random.key(1)}
   expected, out = _apply(unrolled, train=True)({'params': params}, IMAGES, rngs=keys)
   actual, _ = _apply(scanned, train=True)(
-      {'params': layout.stack_blocks(params)}, IMAGES, rngs=keys)
+      {'params': parameters.stacked(params)}, IMAGES, rngs=keys)
   assert out['encoder_norm'].shape == (3, 9, 16)
   _close(actual, expected)
 

@@ -6,14 +6,15 @@ import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
+import parameters
 import pytest
 
 from vit_jax.config.sections import ModelSection
-from vit_jax.models import bit, flops, layout, resnet, variants, vit
+from vit_jax.models import bit, layout, resnet, variants
 from vit_jax.runtime.errors import UserError
 
-HYBRID = vit.ViT(
-    patch_size=(1, 1), width=24, depth=2, mlp_dim=64, num_heads=2, num_classes=10,
+HYBRID = variants.create(
+    '', 10, patch_size=1, width=24, depth=2, mlp_dim=64, num_heads=2,
     resnet_width=32, resnet_blocks=(1, 1))
 
 
@@ -44,7 +45,7 @@ def _hybrid_case():
 
 @pytest.mark.parametrize('name, model', [
     ('vitjax_hybrid', HYBRID),
-    ('vitjax_hybrid_stem', HYBRID.clone(patch_size=(4, 4), resnet_blocks=()))])
+    ('vitjax_hybrid_stem', HYBRID.with_options(patch_size=(4, 4), resnet_blocks=()))])
 def test_hybrid_outputs(name, model):
   case = golden.load_case(name)
   params, io = _params(case), case['io']
@@ -64,16 +65,17 @@ def test_hybrid_outputs(name, model):
 def test_eps_and_its_form_are_options(options, change):
   """Each moves the logits as much as meta.json says of this porting mistake."""
   io, params = _hybrid_case()
-  logits, _ = jax.jit(HYBRID.clone(**options).apply)({'params': params}, io['image'])
+  model = HYBRID.with_options(**options)
+  logits, _ = jax.jit(model.apply)({'params': params}, io['image'])
   assert np.abs(logits - io['logits']).max() == pytest.approx(change, rel=0.05)
 
 
-@pytest.mark.parametrize('name, version', [('bv_bit_resnet', 1), ('bv_bit_paper', 2)])
-def test_resnet_outputs(name, version):
+@pytest.mark.parametrize('name, variant', [
+    ('bv_bit_resnet', 'R50x1-v1'), ('bv_bit_paper', 'R50x1')])
+def test_resnet_outputs(name, variant):
   case = golden.load_case(name)
   params, io = _params(case), case['io']
-  model = bit.BiT(
-      resnet_blocks=(1, 1), resnet_width=32, version=version, num_classes=10)
+  model = variants.create(variant, 10, resnet_blocks=(1, 1), resnet_width=32)
   logits, out = jax.jit(model.apply)({'params': params}, io['image'])
   assert sorted(out) == ['block1', 'block2', 'logits', 'pre_logits', 'root']
   _close(out['root'], io['stem'])
@@ -88,7 +90,7 @@ def test_standardised_kernels():
   kernel = np.random.default_rng(0).normal(3, 7, (3, 3, 4, 5)).astype(np.float32)
   kernel[..., 0] = 2
   for version in (1, 2):
-    actual = resnet.ResNetConfig(version).standardise(jnp.asarray(kernel))
+    actual = resnet.standardise(ModelSection(), version, jnp.asarray(kernel))
     _close(actual.mean((0, 1, 2)), np.zeros(5))
     _close(actual.std((0, 1, 2)), [0, 1, 1, 1, 1])
 
@@ -98,36 +100,36 @@ def test_standardised_kernels():
     ('R50+L/32', 327.97)])
 def test_hybrid_sizes_as_printed(variant, millions):
   model = variants.create(variant, 0)
-  assert round(flops.parameter_count(model, (224, 224)) / 1e6, 2) == millions
+  assert round(parameters.count(model) / 1e6, 2) == millions
 
 
 @pytest.mark.parametrize('variant, millions', [('R50x1', 25.55), ('R101x3', 387.93)])
 def test_bit_sizes_as_published(variant, millions):
   """With 1000 classes, in timm's table of the converted weights."""
   model = variants.create(variant, 1000)
-  assert round(flops.parameter_count(model, (224, 224)) / 1e6, 2) == millions
+  assert round(parameters.count(model) / 1e6, 2) == millions
 
 
 def test_flops_of_a_resnet50():
   """4.09 G multiply-adds, as torchvision counts them."""
   for variant in ('R50x1', 'R50x1-v1'):
-    count = flops.forward_flops(variants.create(variant, 1000), (224, 224))
+    count = variants.create(variant, 1000).flops((224, 224))
     assert round(count / 2e9, 2) == 4.09
 
 
 def test_hybrid_flops_are_what_xla_counts():
-  model = HYBRID.clone(resnet_blocks=(2, 1), width=128, mlp_dim=512)
+  model = HYBRID.with_options(resnet_blocks=(2, 1), width=128, mlp_dim=512)
   size = (128, 256)
   images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
   compiled = jax.jit(lambda p, x: model.apply({'params': p}, x)[0]).lower(
       _shapes(model, size), images).compile()
   # XLA adds norms and other elementwise work, and leaves out products with padding.
   assert compiled.cost_analysis()['flops'] == pytest.approx(
-      2 * flops.forward_flops(model, size), rel=0.08)
+      2 * model.flops(size), rel=0.08)
 
 
 def test_odd_sizes_round_up_at_every_stride():
-  model = HYBRID.clone(resnet_blocks=(1, 1))
+  model = HYBRID.with_options(resnet_blocks=(1, 1))
   images = jax.ShapeDtypeStruct((1, 50, 34, 3), jnp.float32)
   out = jax.eval_shape(
       lambda p, x: model.apply({'params': p}, x)[1], _shapes(model, (50, 34)), images)
@@ -135,12 +137,12 @@ def test_odd_sizes_round_up_at_every_stride():
   assert out['block1'].shape == (1, 13, 9, 128)
   assert out['block2'].shape == (1, 7, 5, 256)
   with pytest.raises(ValueError, match="feature maps are 7 x 5 .*patch size 2 x 2"):
-    _shapes(model.clone(patch_size=(2, 2)), (50, 34))
+    _shapes(model.with_options(patch_size=(2, 2)), (50, 34))
 
 
 def test_units_start_as_the_identity_of_their_input():
   """The last scale of a unit is zero, so that a fresh ResNet is a shallow one."""
-  unit = resnet.Unit(resnet.ResNetConfig(), 32, 1)
+  unit = resnet.Unit(ModelSection(dtype='float32'), 32, 1)
   x = np.random.default_rng(0).normal(size=(1, 2, 2, 128)).astype(np.float32)
   y, variables = jax.jit(unit.init_with_output)(jax.random.key(0), x)
   np.testing.assert_array_equal(y, np.maximum(x, 0))
@@ -150,12 +152,21 @@ def test_units_start_as_the_identity_of_their_input():
 def test_from_a_section():
   model = variants.from_section(ModelSection(variant='R50+B/16'), 10, 'cpu')
   assert model == variants.create('R50+B/16', 10)
-  assert (model.resnet_width, model.resnet_blocks) == (64, (3, 4, 9))
+  assert (model.options.resnet_width, model.options.resnet_blocks) == (64, (3, 4, 9))
   model = variants.from_section(
       ModelSection(variant='R50x3-v1', resnet_blocks=(1, 1)), 10, 'gpu')
-  assert model == bit.BiT(
-      resnet_blocks=(1, 1), resnet_width=192, version=1, num_classes=10,
-      dtype=jnp.dtype('bfloat16'), param_dtype=jnp.dtype('float32'))
+  assert model.version == 1
+  assert model == bit.BiT(ModelSection(
+      'R50x3-v1', resnet_blocks=(1, 1), resnet_width=192, dtype='bfloat16'), 10)
+
+
+def test_version_as_an_option():
+  """Exported models say it so."""
+  model = variants.create('R50x1', 10, version=1)
+  assert model == variants.create('R50x1-v1', 10) and model.settings()['version'] == 1
+  assert variants.create('R50x1-v1', 10, version=2).version == 2
+  with pytest.raises(UserError, match='version is 3; expected one of 1, 2'):
+    variants.create('R50x1', 10, version=3)
 
 
 @pytest.mark.parametrize('section, words', [

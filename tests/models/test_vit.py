@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.models import blocks, layout, positions, vit
+from vit_jax.models import blocks, layout, positions, variants
 
-TINY = vit.ViT(
-    patch_size=(8, 8), width=32, depth=2, mlp_dim=48, num_heads=2, num_classes=5)
+TINY = variants.create(
+    '', 5, patch_size=8, width=32, depth=2, mlp_dim=48, num_heads=2)
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 16, 24, 3)).astype(np.float32)
 
@@ -55,10 +55,11 @@ def _original_model(meta, **options):
   config = meta['config']
   transformer = config['transformer']
   pools = {'token': 'token', 'gap': 'gap', 'unpooled': 'none'}
-  return vit.ViT(
+  return variants.create(
+      '', meta.get('num_classes', 0),
       patch_size=tuple(config['patches']['size']), width=config['hidden_size'],
       depth=transformer['num_layers'], mlp_dim=transformer['mlp_dim'],
-      num_heads=transformer['num_heads'], num_classes=meta.get('num_classes', 0),
+      num_heads=transformer['num_heads'],
       pool=pools[config['classifier']],
       representation_size=config['representation_size'] or 0, **options)
 
@@ -135,9 +136,8 @@ def _big_vision_case(name):
 def test_big_vision_outputs(name, options):
   """Attention pooling; fixed positions on an image that isn't square."""
   io, params = _big_vision_case(name)
-  model = vit.ViT(
-      patch_size=(8, 8), width=24, depth=2, mlp_dim=64, num_heads=3, num_classes=10,
-      **options)
+  model = variants.create(
+      '', 10, patch_size=8, width=24, depth=2, mlp_dim=64, num_heads=3, **options)
   logits, out = _apply(model)({'params': params}, io['image'])
   _close(logits, io['logits'])
   _close(out['pre_logits'], io['pre_logits'])
@@ -169,7 +169,7 @@ def test_gelu_and_eps_are_options():
 
 
 def test_initial_values():
-  model = TINY.clone(width=64, mlp_dim=128, head_bias_init=-3.5)
+  model = TINY.with_options(width=64, mlp_dim=128, head_bias_init=-3.5)
   params = _init(model, (64, 64))(KEY)
   block = params['Transformer']['encoderblock_1']
   attention = block['MultiHeadDotProductAttention_0']
@@ -214,7 +214,7 @@ def test_sincos2d_closed_form():
 
 def test_fixed_positions_take_any_image_size():
   """And a class token has no position."""
-  model = TINY.clone(position_embedding='sincos2d')
+  model = TINY.with_options(position_embedding='sincos2d')
   params = _params(model)
   assert 'posembed_input' not in params['Transformer']
   for size in [(16, 24), (32, 8)]:
@@ -227,7 +227,7 @@ def test_fixed_positions_take_any_image_size():
     ('token', 1 + 3 + 6, (3, 5)), ('gap', 3 + 6, (3, 5)),
     ('map', 3 + 6, (3, 5)), ('none', 3 + 6, (3, 9, 5))])
 def test_shapes_with_registers(pool, tokens, logits):
-  model = TINY.clone(pool=pool, registers=3, patch_size=(8, 8))
+  model = TINY.with_options(pool=pool, registers=3, patch_size=(8, 8))
   params = _params(model)
   actual, out = _apply(model)({'params': params}, IMAGES)
   assert actual.shape == logits
@@ -243,7 +243,7 @@ def test_shapes_with_registers(pool, tokens, logits):
 
 def test_registers_come_after_the_class_token():
   """With the blocks switched off, the tokens show through the last norm."""
-  model = TINY.clone(registers=2)
+  model = TINY.with_options(registers=2)
   params = jax.tree.map(np.zeros_like, _params(model))
   params['Transformer']['encoder_norm']['scale'] += 1
   params['cls'] += np.eye(32)[0]
@@ -255,7 +255,7 @@ def test_registers_come_after_the_class_token():
 
 def test_patches_that_are_not_square():
   """Every patch is the product of its own pixels with the kernel."""
-  model = TINY.clone(patch_size=(4, 12), pool='gap')
+  model = TINY.with_options(patch_size=(4, 12), pool='gap')
   params = _params(model)
   _, out = _apply(model)({'params': params}, IMAGES)
   assert out['patch_embedding'].shape == (3, 4, 2, 32)
@@ -283,26 +283,26 @@ def test_positions_of_another_size():
 
 
 def test_projection_forms_agree():
-  model = TINY.clone(pool='map')
+  model = TINY.with_options(pool='map')
   params = _params(model)
   results = [
-      _apply(model.clone(projection=form))({'params': params}, IMAGES)[0]
+      _apply(model.with_options(projection=form))({'params': params}, IMAGES)[0]
       for form in ('2d', '3d')]
   _close(results[0], results[1], atol=1e-5)
 
 
 def test_projection_forms_drop_the_same_units():
-  model = TINY.clone(dropout=0.3, attention_dropout=0.3)
+  model = TINY.with_options(dropout=0.3, attention_dropout=0.3)
   params, key = _params(model), {'dropout': jax.random.key(3)}
   results = [
-      _apply(model.clone(projection=form), train=True)(
+      _apply(model.with_options(projection=form), train=True)(
           {'params': params}, IMAGES, rngs=key)[0] for form in ('2d', '3d')]
   _close(results[0], results[1], atol=1e-5)
 
 
 def test_attention_weights():
   """Softmax of the scaled products, re-derived in numpy; captured on request."""
-  model = TINY.clone(pool='map')
+  model = TINY.with_options(pool='map')
   params = _params(model)
   apply = _apply(model, attention_weights=True)
   logits, out = apply({'params': params}, IMAGES)
@@ -328,14 +328,14 @@ def test_attention_weights():
 def test_softmax_dtype():
   """Weights of bfloat16 sum to one within its rounding; float32 is as always."""
   def weights(**options):
-    model = TINY.clone(**options)
+    model = TINY.with_options(**options)
     apply = _apply(model, attention_weights=True)
     return apply({'params': _params(TINY)}, IMAGES)[1]['attention_00']
 
   exact, same = weights(), weights(softmax_dtype='compute')
   np.testing.assert_array_equal(exact, same)
-  rounded = weights(softmax_dtype='compute', dtype=jnp.bfloat16)
-  assert weights(dtype=jnp.bfloat16).dtype == jnp.float32
+  rounded = weights(softmax_dtype='compute', dtype='bfloat16')
+  assert weights(dtype='bfloat16').dtype == jnp.float32
   assert rounded.dtype == jnp.bfloat16
   rounded = np.asarray(rounded, np.float32)
   tokens = rounded.shape[-1]
@@ -344,13 +344,13 @@ def test_softmax_dtype():
 
 
 def test_bfloat16_computes_with_float32_at_both_ends():
-  model = TINY.clone(dtype=jnp.bfloat16, representation_size=16)
+  model = TINY.with_options(dtype='bfloat16', representation_size=16)
   params = _params(model)
   assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype('float32')}
   logits, out = _apply(model, attention_weights=True)({'params': params}, IMAGES)
   assert logits.dtype == out['attention_00'].dtype == jnp.float32
   assert out['block_01'].dtype == out['pre_logits'].dtype == jnp.bfloat16
-  exact, _ = _apply(model.clone(dtype=jnp.float32))({'params': params}, IMAGES)
+  exact, _ = _apply(model.with_options(dtype='float32'))({'params': params}, IMAGES)
   assert 0 < np.abs(logits - exact).max() < 0.05 * np.abs(exact).max()
 
 
@@ -360,7 +360,7 @@ def test_bfloat16_computes_with_float32_at_both_ends():
 @pytest.mark.parametrize(
     'rate', ['dropout', 'attention_dropout', 'stochastic_depth'])
 def test_dropout_depends_on_key_and_train_alone(rate):
-  model = TINY.clone(**{rate: 0.5})
+  model = TINY.with_options(**{rate: 0.5})
   variables = {'params': _params(model)}
   train = _apply(model, train=True)
   one, again, other = (
@@ -380,7 +380,7 @@ def test_no_rates_no_key():
 
 
 def test_stochastic_depth_grows_over_depth_and_acts_per_example():
-  model = TINY.clone(stochastic_depth=0.5, depth=3)
+  model = TINY.with_options(stochastic_depth=0.5, depth=3)
   variables = {'params': _params(model)}
   images = _images(64, 16, 24, 3)
   _, out = _apply(model, train=True)(variables, images, rngs={'dropout': KEY})

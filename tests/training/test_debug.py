@@ -40,13 +40,11 @@ def test_models_of_all_kinds_are_built(variant, size):
   params, logits = jax.eval_shape(build)
   assert logits.shape == (1, 10)
   assert sum(p.size for p in jax.tree.leaves(params)) < 2_200_000
-  if hasattr(full, 'patch_size'):
-    assert model.patch_size == full.patch_size
+  assert model.options.patch_size == full.options.patch_size
   height, width = config.data.image_size
   assert height * size[1] == width * size[0]
   # The blocks of a ResNet stay as many as they were.
-  assert len(getattr(model, 'resnet_blocks', ())) == len(
-      getattr(full, 'resnet_blocks', ()))
+  assert len(model.options.resnet_blocks) == len(full.options.resnet_blocks)
 
 
 def test_sizes_without_a_variant():

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import sys
 import time
@@ -23,6 +24,7 @@ from vit_jax.checkpoints import (
 )
 from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.worlds import FORMATS, WORLDS
+from vit_jax.config.sections import ModelSection
 from vit_jax.runtime.errors import UserError
 from vit_jax.training.progress import duration
 
@@ -97,11 +99,10 @@ def _describe(model, grid, report):
     size = ' x '.join(map(str, detect.image_size_of(model, grid)))
   lines = [f'Model: {type(model).__name__} {detect.describe(model)}, '
            f'{model.num_classes} classes, images {size}']
-  default = type(model).__dataclass_fields__
+  default = dataclasses.asdict(ModelSection()) | {'num_classes': 0}
   options = [
-      f'{name}={getattr(model, name)!r}' for name, field in default.items()
-      if name not in ('parent', 'name', 'dtype', 'param_dtype')
-      and getattr(model, name) != field.default]
+      f'{name}={value!r}' for name, value in model.settings().items()
+      if name not in ('dtype', 'param_dtype') and value != default.get(name)]
   return [*lines, '  ' + ', '.join(options), *(f'  {x}' for x in report.ignored)]
 
 

@@ -7,7 +7,7 @@ more than one model fits, a UserError lists the candidates.
 import dataclasses
 import math
 
-from vit_jax.models import variants
+from vit_jax.models import variants, vit
 from vit_jax.runtime.errors import UserError
 
 
@@ -105,7 +105,7 @@ def settle_grid(path, model, detected: Detected, image_size) -> tuple | None:
     if math.prod(grid) == detected.tokens:
       return grid
   sizes = [
-      'x'.join(str(g * s) for g, s in zip((h, detected.tokens // h), strides(model),
+      'x'.join(str(g * s) for g, s in zip((h, detected.tokens // h), model.strides,
                                          strict=True))
       for h in range(1, detected.tokens + 1) if detected.tokens % h == 0]
   raise AmbiguousError(
@@ -114,25 +114,15 @@ def settle_grid(path, model, detected: Detected, image_size) -> tuple | None:
       '--image_size=HEIGHTxWIDTH (in Python image_size=(height, width)).')
 
 
-def strides(model) -> tuple[int, int]:
-  """Pixels per token, (height, width)."""
-  front = 1
-  if getattr(model, 'resnet_width', 0):
-    # The ResNet halves twice in its root and once in every block but the first.
-    front = 4 * 2**max(len(model.resnet_blocks) - 1, 0)
-  height, width = getattr(model, 'patch_size', (1, 1))
-  return height * front, width * front
-
-
 def grid_of(model, image_size) -> tuple[int, int]:
   """(h, w) tokens of an image."""
-  for size, stride in zip(image_size, strides(model), strict=True):
+  for size, stride in zip(image_size, model.strides, strict=True):
     if size < 1 or size % stride:
       raise UserError(
           f'image_size {tuple(image_size)} is not a multiple of {stride} pixels, the '
           "size of one token of the file's model. Give another size.")
   return tuple(
-      size // stride for size, stride in zip(image_size, strides(model), strict=True))
+      size // stride for size, stride in zip(image_size, model.strides, strict=True))
 
 
 def image_size_of(model, grid) -> tuple[int, int]:
@@ -140,18 +130,19 @@ def image_size_of(model, grid) -> tuple[int, int]:
   if grid is None:
     # ResNets and fixed positions take every size: two tokens a side, or enough
     # pixels for the strides of a ResNet.
-    grid = (2, 2) if hasattr(model, 'patch_size') else (64, 64)
-  h, w = (g * s for g, s in zip(grid, strides(model), strict=True))
+    grid = (2, 2) if model.options.patch_size else (64, 64)
+  h, w = (g * s for g, s in zip(grid, model.strides, strict=True))
   return h, w
 
 
 def describe(model) -> str:
   """'B/16' if the sizes are published ones, else the sizes."""
-  if not hasattr(model, 'num_heads'):
+  if not isinstance(model, vit.ViT):
     return type(model).__name__
-  sizes = (model.width, model.depth, model.mlp_dim, model.num_heads)
+  options = model.options
+  sizes = (options.width, options.depth, options.mlp_dim, options.num_heads)
   names = [name for name, row in variants.SIZES.items() if row == sizes]
-  patch = strides(model)
+  patch = model.strides
   patch = str(patch[0]) if patch[0] == patch[1] else 'x'.join(map(str, patch))
   if names:
     return f'{names[0]}/{patch}'

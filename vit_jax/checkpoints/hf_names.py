@@ -9,6 +9,7 @@ import numpy as np
 from vit_jax.checkpoints import names
 from vit_jax.checkpoints.jax_names import POSITIONS
 from vit_jax.checkpoints.names import Link
+from vit_jax.models import vit
 from vit_jax.runtime.errors import UserError
 
 # Part of a block: (our name, old name on disk, name in memory of version 5).
@@ -53,10 +54,10 @@ def _links(model, *, version5):
           f'{prefix}embeddings.patch_embeddings.projection.bias', 'embedding/bias'),
       *norm(f'{prefix}layernorm', 'Transformer/encoder_norm'),
   ]
-  for i in range(model.depth):
+  for i in range(model.options.depth):
     theirs = f'{prefix}layers.{i}' if version5 else f'{prefix}encoder.layer.{i}'
     result += _block(model, theirs, f'Transformer/encoderblock_{i}', int(version5))
-  if model.representation_size:
+  if model.options.representation_size:
     result += dense('pooler.dense', 'pre_logits')
   if model.num_classes:
     result += dense('classifier', 'head')
@@ -98,25 +99,26 @@ def heads_in(theirs: str, ours: str, num_heads: int, bias: bool = True) -> list[
 
 def config(model, grid) -> dict:
   """config.json of a model that `links` accepts."""
+  options = model.options
   return {
       'architectures': [
           'ViTForImageClassification' if model.num_classes else 'ViTModel'],
       'model_type': 'vit',
-      'hidden_size': model.width,
-      'num_hidden_layers': model.depth,
-      'num_attention_heads': model.num_heads,
-      'intermediate_size': model.mlp_dim,
-      'hidden_act': _ACT[model.gelu],
-      'layer_norm_eps': model.layer_norm_eps,
-      'image_size': _size([g * p for g, p in zip(grid, model.patch_size, strict=True)]),
-      'patch_size': _size(model.patch_size),
+      'hidden_size': options.width,
+      'num_hidden_layers': options.depth,
+      'num_attention_heads': options.num_heads,
+      'intermediate_size': options.mlp_dim,
+      'hidden_act': _ACT[options.gelu],
+      'layer_norm_eps': options.layer_norm_eps,
+      'image_size': _size([g * p for g, p in zip(grid, model.strides, strict=True)]),
+      'patch_size': _size(options.patch_size),
       'num_channels': 3,
-      'qkv_bias': model.qkv_bias,
-      'pooler_output_size': model.representation_size or model.width,
+      'qkv_bias': options.qkv_bias,
+      'pooler_output_size': options.representation_size or options.width,
       'pooler_act': 'tanh',
       'hidden_dropout_prob': 0.0,
       'attention_probs_dropout_prob': 0.0,
-      'encoder_stride': model.patch_size[0],
+      'encoder_stride': options.patch_size[0],
       'dtype': 'float32',
       'id2label': {str(i): f'LABEL_{i}' for i in range(model.num_classes)},
       'label2id': {f'LABEL_{i}': i for i in range(model.num_classes)},
@@ -124,15 +126,16 @@ def config(model, grid) -> dict:
 
 
 def _block(model, theirs, ours, version):
+  options = model.options
   attention = f'{ours}/MultiHeadDotProductAttention_0'
   result = []
   for our_part, their_part in _NORMS:
     result += norm(f'{theirs}.{their_part}', f'{ours}/{our_part}')
   for our_part, *their_parts in _HEADS_IN:
     result += heads_in(f'{theirs}.{their_parts[version]}', f'{attention}/{our_part}',
-                       model.num_heads, model.qkv_bias)
+                       options.num_heads, options.qkv_bias)
   result += heads_out(
-      f'{theirs}.{_HEADS_OUT[version]}', attention, model.num_heads)
+      f'{theirs}.{_HEADS_OUT[version]}', attention, options.num_heads)
   for our_part, *their_parts in _DENSE:
     result += dense(
         f'{theirs}.{their_parts[version]}', f'{ours}/MlpBlock_0/{our_part}')
@@ -140,7 +143,7 @@ def _block(model, theirs, ours, version):
 
 
 def _positions(model, theirs):
-  if model.position_prefix != 'none':
+  if model.options.position_prefix != 'none':
     return names.same(theirs, POSITIONS)
   return names.one(
       theirs, POSITIONS, lambda x: x[:, 1:],
@@ -153,23 +156,24 @@ def _size(size):
 
 
 def _refuse(model):
-  if not hasattr(model, 'pool'):
+  if not isinstance(model, vit.ViT):
     raise UserError(
         f"Hugging Face's ViT cannot hold a {type(model).__name__}; convert to another "
         'format, such as orbax.')
+  options = model.options
   refused = {
-      f"pool '{model.pool}'": model.pool != 'token',
-      "class_token 'no'": model.class_token == 'no',
-      'registers': model.registers,
-      'qk_norm': model.qk_norm,
-      'layer_scale': model.layer_scale,
-      'pool_norm': model.pool_norm,
-      'pre_norm': model.pre_norm,
-      'a patch embedding without bias': not model.patch_bias,
-      'a ResNet before the Transformer': model.resnet_width,
-      'position_embedding sincos2d': model.position_embedding == 'sincos2d',
+      f"pool '{options.pool}'": options.pool != 'token',
+      "class_token 'no'": options.class_token == 'no',
+      'registers': options.registers,
+      'qk_norm': options.qk_norm,
+      'layer_scale': options.layer_scale,
+      'pool_norm': options.pool_norm,
+      'pre_norm': options.pre_norm,
+      'a patch embedding without bias': not options.patch_bias,
+      'a ResNet before the Transformer': options.resnet_width,
+      'position_embedding sincos2d': options.position_embedding == 'sincos2d',
       'pre_logits together with a head (drop one with --representation_size=0 or '
-      '--num_classes=0)': model.representation_size and model.num_classes,
+      '--num_classes=0)': options.representation_size and model.num_classes,
   }
   parts = [part for part, present in refused.items() if present]
   if parts:

@@ -63,8 +63,8 @@ def load_params(state, checkpoint: str, job):
 def _adapted(checkpoint, job):
   """(checkpoint, weights, report) of an open checkpoint, see `pretrained.adapt`."""
   init, model = job.config.init, job.model
-  hints = {name: getattr(model, name) for name in ('num_heads', 'pool')
-           if hasattr(model, name)}
+  hints = {name: getattr(model.options, name) for name in ('num_heads', 'pool')
+           if name in model.OPTIONS}
   with opening.opened(
       augreg.resolve(checkpoint, init.augreg_bucket), hints=hints,
       image_size=job.config.data.image_size, position_grid=init.position_grid or None,
@@ -83,7 +83,7 @@ def _as_stored(opened, links, weights) -> set:
 
 
 def _grid(job):
-  if not hasattr(job.model, 'patch_size'):
+  if not job.model.options.patch_size:
     return None
   return detect.grid_of(job.model, job.config.data.image_size)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from vit_jax.checkpoints import names
 from vit_jax.checkpoints.names import Link
+from vit_jax.models import bit, vit
 from vit_jax.runtime.errors import UserError
 
 POSITIONS = 'Transformer/posembed_input/pos_embedding'
@@ -83,13 +84,13 @@ def vision_transformer(model, shapes: dict) -> list[Link]:
 def linen(model, shapes: dict) -> list[Link]:
   """The same under Linen names, which `current` gives to the names of all files."""
   links = _links(model, shapes)
-  return _stacked(links) if getattr(model, 'scan', False) else links
+  return _stacked(links) if model.options.scan else links
 
 
 def own(model, shapes: dict) -> list[Link]:
   """Links of this project's checkpoints: every name is its own."""
   links = [names.same(name, name) for name in shapes]
-  return _stacked(links) if getattr(model, 'scan', False) else links
+  return _stacked(links) if model.options.scan else links
 
 
 def big_vision(model, shapes: dict) -> list[Link]:
@@ -102,7 +103,7 @@ def big_vision(model, shapes: dict) -> list[Link]:
     elif link.ours == ('cls',) and _has_class_entry(model):
       continue  # comes with the positions
     links.append(link)
-  return _stacked(links) if getattr(model, 'scan', False) else links
+  return _stacked(links) if model.options.scan else links
 
 
 def _links(model, shapes):
@@ -112,7 +113,7 @@ def _links(model, shapes):
     if _GROUP_NORM.fullmatch(name):
       links.append(names.one(
           name, name, lambda x: x.reshape(-1), lambda x: x.reshape(1, 1, 1, -1)))
-    elif name == POSITIONS and _class_token(model) and not _has_class_entry(model):
+    elif name == POSITIONS and model.has_class_token and not _has_class_entry(model):
       # An entry of zeros says the same. Files with one are read as they are.
       links.append(names.one(
           name, name, lambda x: x[:, 1:],
@@ -121,7 +122,7 @@ def _links(model, shapes):
       # A 1x1 convolution in TensorFlow's BiT files.
       links.append(names.one(
           name, name, lambda x, shape=shape: x.reshape(x.shape[-2:]), lambda x: x))
-    elif not getattr(model, 'qkv_bias', True) and re.search(
+    elif not model.options.qkv_bias and re.search(
         r'encoderblock_\d+/.*/(query|key|value)/kernel', name):
       links.append(_without_bias(name))
     else:
@@ -176,38 +177,34 @@ def _published_names(links):
   return [Link(tuple(map(old, x.theirs)), x.ours, x.read, x.write) for x in links]
 
 
-def _class_token(model):
-  token = getattr(model, 'class_token', 'no')
-  return token == 'yes' or (token == 'auto' and model.pool == 'token')
-
-
 def _has_class_entry(model):
-  return _class_token(model) and model.position_prefix != 'none'
+  return model.has_class_token and model.options.position_prefix != 'none'
 
 
 def _refuse(model, target, *, original):
   """Raises UserError for the parts of a model that these files have no names for."""
-  if hasattr(model, 'version'):
+  if isinstance(model, bit.BiT):
     parts = ['a ResNet without Transformer'] if original else []
-  elif not hasattr(model, 'pool'):
+  elif not isinstance(model, vit.ViT):
     parts = []
   else:
-    class_token, pool = _class_token(model), model.pool
+    options = model.options
+    class_token, pool = model.has_class_token, options.pool
     refused = {
-        'registers': model.registers,
-        'qk_norm': model.qk_norm,
-        'layer_scale': model.layer_scale,
-        'pool_norm': model.pool_norm,
-        'pre_norm': model.pre_norm,
-        'a patch embedding without bias': not model.patch_bias,
+        'registers': options.registers,
+        'qk_norm': options.qk_norm,
+        'layer_scale': options.layer_scale,
+        'pool_norm': options.pool_norm,
+        'pre_norm': options.pre_norm,
+        'a patch embedding without bias': not options.patch_bias,
         f"a class token with pool '{pool}'": class_token and (
             pool in ('gap', 'map') or (pool == 'none' and not original)),
         "pool 'map'": pool == 'map' and original,
         "pool 'token' without class token":
             pool == 'token' and not class_token and original,
         'position_embedding sincos2d':
-            model.position_embedding == 'sincos2d' and original,
-        'a ResNet before the Transformer': model.resnet_width and not original,
+            options.position_embedding == 'sincos2d' and original,
+        'a ResNet before the Transformer': options.resnet_width and not original,
     }
     parts = [part for part, present in refused.items() if present]
   if parts:

@@ -95,7 +95,7 @@ def _fresh(model, name, shape):
   if name == 'head/kernel':
     return np.zeros(shape, np.float32)
   if name == 'head/bias':
-    return np.full(shape, model.head_bias_init, np.float32)
+    return np.full(shape, model.options.head_bias_init, np.float32)
   raise UserError(
       f'The checkpoint has no {name}, which the asked-for model needs. Only a head '
       'can be made anew when loading; leave the setting out that adds the layer.')

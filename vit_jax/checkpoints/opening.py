@@ -8,7 +8,6 @@ import re
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 
 from vit_jax.checkpoints import (
@@ -104,9 +103,7 @@ def split_subtree(path: str) -> tuple[str, str]:
 
 def shapes_of(model, grid) -> dict[str, tuple]:
   """{our name: shape} of a model's parameters, blocks unrolled."""
-  if getattr(model, 'scan', False):
-    model = model.clone(scan=False)
-  return dict(_shapes_of(model.clone(dtype=np.dtype('float32')), grid))
+  return dict(_shapes_of(model.with_options(scan=False, dtype='float32'), grid))
 
 
 @functools.lru_cache(maxsize=16)  # every conversion asks several times

@@ -18,14 +18,15 @@ from vit_jax.checkpoints.detect import Detected, grid_of, image_size_of
 from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.store import Store
 from vit_jax.checkpoints.weights import Weight
-from vit_jax.models import options as options_lib
 from vit_jax.models import variants
 from vit_jax.runtime.errors import UserError
 from vit_jax.training import workdir as workdir_lib
 
 _MODEL, _PARAMS, _FORMAT = 'model.json', 'params', 'vit_jax model 1'
 # Class of the model -> a variant of it, to give `variants.create` every field.
-_VARIANTS = {'ViT': '', 'Mixer': 'Mixer-B/16', 'BiT': 'R50x1'}
+_VARIANTS = {
+    **{family.cls.__name__: family.examples[0] for family in variants.FAMILIES},
+    'ViT': ''}
 
 
 def is_model(path: epath.Path) -> bool:
@@ -56,11 +57,8 @@ def read_model(path: epath.Path) -> tuple[Detected, dict[str, Weight], 'Own']:
 def write_model(folder: epath.Path, model, grid, weights: dict[str, Weight],
                 progress=lambda nbytes: None):
   """Fills an empty folder; `weights` have the names of the model's own layout."""
-  options = {name: getattr(model, name) for name in options_lib.names(type(model))}
-  for name in ('dtype', 'param_dtype'):
-    options[name] = np.dtype(options[name]).name
   (folder / _MODEL).write_text(json.dumps({
-      'format': _FORMAT, 'class': type(model).__name__, 'options': options,
+      'format': _FORMAT, 'class': type(model).__name__, 'options': model.settings(),
       'image_size': image_size_of(model, grid)}, indent=2) + '\n')
   (folder / _PARAMS).mkdir()
   parts = {}
@@ -88,7 +86,6 @@ def read_workdir(
   config = workdir_lib.read_config(path)
   num_classes = workdir_lib.read_dataset(path).num_classes
   model = variants.from_section(config.model, num_classes, jax.default_backend())
-  options = {name: getattr(model, name) for name in options_lib.names(type(model))}
   store = Store(path, config.checkpoint, read_only=True)
   try:
     step = (store.best() if best else None) or store.latest()
@@ -105,7 +102,8 @@ def read_workdir(
         'train it again.') from e
   finally:
     store.close()
-  detected = _detected(type(model).__name__, options, config.data.image_size)
+  detected = _detected(
+      type(model).__name__, model.settings(), config.data.image_size)
   return detected, own.weights(), own
 
 
@@ -114,9 +112,9 @@ def _detected(class_name, options, image_size):
   variant, num_classes = _VARIANTS[class_name], options.pop('num_classes')
   detected = Detected('vit_jax', options, num_classes, None, variant=variant)
   model = detected.create({})
-  if class_name != 'BiT':
+  if model.options.patch_size:
     detected.grid = grid_of(model, image_size)
-  if getattr(model, 'position_embedding', 'learned') == 'learned' and detected.grid:
+  if model.options.position_embedding == 'learned' and detected.grid:
     detected.tokens = detected.grid[0] * detected.grid[1]
   return detected
 

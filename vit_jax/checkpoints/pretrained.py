@@ -93,10 +93,10 @@ def _differences(file_model, model):
   if type(file_model) is not type(model):
     return []
   return [
-      f'{name} is {getattr(file_model, name)!r} in the checkpoint, '
-      f'{getattr(model, name)!r} here'
+      f'{name} is {getattr(file_model.options, name)!r} in the checkpoint, '
+      f'{getattr(model.options, name)!r} here'
       for name in NUMERICS
-      if getattr(file_model, name, None) != getattr(model, name, None)]
+      if getattr(file_model.options, name) != getattr(model.options, name)]
 
 
 def _pre_logits(checkpoint, weights, expected, choice, report):
@@ -142,7 +142,7 @@ def _positions(checkpoint, weights, expected, model, grid, method, report):
   if {'cls', 'register_tokens'} & (weights.keys() ^ expected.keys()):
     return
   file_model = checkpoint.model
-  if file_model.position_prefix != model.position_prefix:
+  if file_model.options.position_prefix != model.options.position_prefix:
     change_prefix(weights, file_model, model, report)
   old = checkpoint.grid
   if old == grid:
@@ -166,7 +166,8 @@ def change_prefix(weights, old, new, report):
   tokens = {name: weights[name].shape[1] for name in ('cls', 'register_tokens')
             if name in weights}
   kept = {'none': (), 'class': ('cls',), 'all': ('cls', 'register_tokens')}
-  before, after = kept[old.position_prefix], kept[new.position_prefix]
+  before, after = (
+      kept[model.options.position_prefix] for model in (old, new))
   table, entries, at = weights[POSITIONS], {}, 0
   for name, count in tokens.items():
     if name in before:

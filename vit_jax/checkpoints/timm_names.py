@@ -10,6 +10,7 @@ from vit_jax.checkpoints import names
 from vit_jax.checkpoints.hf_names import dense, heads_in, heads_out, norm
 from vit_jax.checkpoints.jax_names import POSITIONS
 from vit_jax.checkpoints.names import Link
+from vit_jax.models import vit
 from vit_jax.runtime.errors import UserError
 
 _ACT = {'exact': 'gelu', 'tanh': 'gelu_tanh', 'quick': 'quick_gelu'}
@@ -31,22 +32,23 @@ _HYBRIDS = {
 
 def links(model, shapes: dict) -> list[Link]:
   """Links of a VisionTransformer, hybrids included."""
+  options = model.options
   _refuse(model)
   result = []
   if 'cls' in shapes:
     result.append(names.same('cls_token', 'cls'))
-  if model.registers:
+  if options.registers:
     result.append(names.same('reg_token', 'register_tokens'))
   result += [_positions(model, 'cls' in shapes), *_patches(model, shapes)]
-  if model.pre_norm:
+  if options.pre_norm:
     result += norm('norm_pre', 'Transformer/pre_norm')
-  for i in range(model.depth):
+  for i in range(options.depth):
     result += _block(model, f'blocks.{i}', f'Transformer/encoderblock_{i}')
-  if model.pool_norm:
+  if options.pool_norm:
     result += norm('fc_norm', 'pool_norm')
   else:
     result += norm('norm', 'Transformer/encoder_norm')
-  if model.pool == 'map':
+  if options.pool == 'map':
     result += _attention_pool(model)
   if model.num_classes:
     result += dense('head', 'head')
@@ -61,36 +63,35 @@ def config(model, grid, variant: str) -> dict:
     grid: (h, w) patches.
     variant: nearest name of ours, such as 'B/16', or ''.
   """
-  size = [g * s for g, s in zip(grid, _strides(model), strict=True)]
-  height, width = model.patch_size
-  class_token = model.class_token == 'yes' or (
-      model.class_token == 'auto' and model.pool == 'token')
-  prefix = class_token or model.registers
+  options = model.options
+  size = [g * s for g, s in zip(grid, model.strides, strict=True)]
+  height, width = options.patch_size
   args = {
       'patch_size': height if height == width else [height, width],
-      'embed_dim': model.width, 'depth': model.depth, 'num_heads': model.num_heads,
-      'mlp_ratio': _mlp_ratio(model), 'qkv_bias': model.qkv_bias,
-      'qk_norm': model.qk_norm, 'class_token': class_token,
-      'reg_tokens': model.registers, 'global_pool': _POOL[model.pool],
-      'fc_norm': model.pool_norm, 'pre_norm': model.pre_norm,
-      'no_embed_class': bool(prefix) and model.position_prefix == 'none',
-      'init_values': model.layer_scale or None, 'act_layer': _ACT[model.gelu],
+      'embed_dim': options.width, 'depth': options.depth,
+      'num_heads': options.num_heads, 'mlp_ratio': _mlp_ratio(model),
+      'qkv_bias': options.qkv_bias, 'qk_norm': options.qk_norm,
+      'class_token': model.has_class_token, 'reg_tokens': options.registers,
+      'global_pool': _POOL[options.pool], 'fc_norm': options.pool_norm,
+      'pre_norm': options.pre_norm, 'no_embed_class':
+          bool(model.prefix_length) and options.position_prefix == 'none',
+      'init_values': options.layer_scale or None, 'act_layer': _ACT[options.gelu],
       'num_classes': model.num_classes, 'img_size': size,
   }
   size_name = variant.split('/')[0]
   name = _ARCHITECTURES.get(size_name, _ARCHITECTURES['B'])
-  hybrid = _HYBRIDS.get((size_name, tuple(model.resnet_blocks)))
-  if model.resnet_width == 64 and hybrid:
+  hybrid = _HYBRIDS.get((size_name, tuple(options.resnet_blocks)))
+  if options.resnet_width == 64 and hybrid:
     name = hybrid
-  elif model.resnet_width:
-    w = model.resnet_width
-    args |= {'layers': list(model.resnet_blocks), 'stem_chs': w,
-             'channels': [w * 4 * 2**b for b in range(len(model.resnet_blocks))]}
+  elif options.resnet_width:
+    w = options.resnet_width
+    args |= {'layers': list(options.resnet_blocks), 'stem_chs': w,
+             'channels': [w * 4 * 2**b for b in range(len(options.resnet_blocks))]}
   return {
       'architecture': name,
       'num_classes': model.num_classes,
-      'num_features': model.width,
-      'global_pool': _POOL[model.pool],
+      'num_features': options.width,
+      'global_pool': _POOL[options.pool],
       'model_args': args,
       'pretrained_cfg': {
           'input_size': [3, *size], 'fixed_input_size': True,
@@ -101,21 +102,16 @@ def config(model, grid, variant: str) -> dict:
 
 
 def _mlp_ratio(model):
+  options = model.options
   # timm takes int(width * ratio), which rounding can make one too small.
-  ratio = model.mlp_dim / model.width
-  exact = int(model.width * ratio) == model.mlp_dim
-  return ratio if exact else (model.mlp_dim + 0.5) / model.width
-
-
-def _strides(model):
-  # The ResNet halves twice in its root and once in every block but the first.
-  front = 4 * 2**max(len(model.resnet_blocks) - 1, 0) if model.resnet_width else 1
-  return [p * front for p in model.patch_size]
+  ratio = options.mlp_dim / options.width
+  exact = int(options.width * ratio) == options.mlp_dim
+  return ratio if exact else (options.mlp_dim + 0.5) / options.width
 
 
 def _positions(model, class_token):
-  r = model.registers
-  if not r or model.position_prefix != 'class':
+  r = model.options.registers
+  if not r or model.options.position_prefix != 'class':
     return names.same('pos_embed', POSITIONS)
   # Registers have entries there and none here.
   c = int(class_token)
@@ -128,16 +124,17 @@ def _positions(model, class_token):
 
 
 def _patches(model, shapes):
+  options = model.options
   result = [names.convolution('patch_embed.proj.weight', 'embedding/kernel')]
-  if model.patch_bias:
+  if options.patch_bias:
     result.append(names.same('patch_embed.proj.bias', 'embedding/bias'))
-  if not model.resnet_width:
+  if not options.resnet_width:
     return result
   backbone = 'patch_embed.backbone'
-  stem = f'{backbone}.stem' if model.resnet_blocks else backbone
+  stem = f'{backbone}.stem' if options.resnet_blocks else backbone
   result.append(names.convolution(f'{stem}.conv.weight', 'conv_root/kernel'))
   result += norm(f'{stem}.norm', 'gn_root')
-  for b, units in enumerate(model.resnet_blocks, 1):
+  for b, units in enumerate(options.resnet_blocks, 1):
     for u in range(1, units + 1):
       ours = f'block{b}/unit{u}'
       theirs = f'{backbone}.stages.{b - 1}.blocks.{u - 1}'
@@ -153,16 +150,17 @@ def _patches(model, shapes):
 
 
 def _block(model, theirs, ours):
+  options = model.options
   attention = f'{ours}/{_ATTENTION}'
   result = [*norm(f'{theirs}.norm1', f'{ours}/LayerNorm_0'),
             *norm(f'{theirs}.norm2', f'{ours}/LayerNorm_1'),
             *_fused(f'{theirs}.attn.qkv', attention, ('query', 'key', 'value'),
-                    model.num_heads, model.qkv_bias),
-            *heads_out(f'{theirs}.attn.proj', attention, model.num_heads)]
-  if model.qk_norm:
+                    options.num_heads, options.qkv_bias),
+            *heads_out(f'{theirs}.attn.proj', attention, options.num_heads)]
+  if options.qk_norm:
     result += norm(f'{theirs}.attn.q_norm', f'{attention}/query_norm')
     result += norm(f'{theirs}.attn.k_norm', f'{attention}/key_norm')
-  if model.layer_scale:
+  if options.layer_scale:
     result += [names.same(f'{theirs}.ls1.gamma', f'{ours}/layer_scale_0'),
                names.same(f'{theirs}.ls2.gamma', f'{ours}/layer_scale_1')]
   result += dense(f'{theirs}.mlp.fc1', f'{ours}/MlpBlock_0/Dense_0')
@@ -171,12 +169,13 @@ def _block(model, theirs, ours):
 
 
 def _attention_pool(model):
+  options = model.options
   attention = f'MAPHead_0/{_ATTENTION}'
   return [
       names.same('attn_pool.latent', 'MAPHead_0/probe'),
-      *heads_in('attn_pool.q', f'{attention}/query', model.num_heads),
-      *_fused('attn_pool.kv', attention, ('key', 'value'), model.num_heads),
-      *heads_out('attn_pool.proj', attention, model.num_heads),
+      *heads_in('attn_pool.q', f'{attention}/query', options.num_heads),
+      *_fused('attn_pool.kv', attention, ('key', 'value'), options.num_heads),
+      *heads_out('attn_pool.proj', attention, options.num_heads),
       *norm('attn_pool.norm', 'MAPHead_0/LayerNorm_0'),
       *dense('attn_pool.mlp.fc1', 'MAPHead_0/MlpBlock_0/Dense_0'),
       *dense('attn_pool.mlp.fc2', 'MAPHead_0/MlpBlock_0/Dense_1')]
@@ -201,16 +200,18 @@ def _fused(theirs, ours, parts, num_heads, bias=True):
 
 
 def _refuse(model):
-  if not hasattr(model, 'pool'):
+  if not isinstance(model, vit.ViT):
     raise UserError(
         f"timm's VisionTransformer cannot hold a {type(model).__name__}; convert to "
         'another format, such as orbax.')
+  options = model.options
   refused = {
       'pre_logits (drop them with --representation_size=0)':
-          model.representation_size,
-      'position_embedding sincos2d': model.position_embedding == 'sincos2d',
+          options.representation_size,
+      'position_embedding sincos2d': options.position_embedding == 'sincos2d',
       "pool 'token' without class token or registers":
-          model.pool == 'token' and model.class_token == 'no' and not model.registers,
+          options.pool == 'token' and not (
+              model.has_class_token or options.registers),
   }
   parts = [part for part, present in refused.items() if present]
   if parts:

@@ -63,21 +63,21 @@ def compare(source, destination, grid, settings: dict) -> Comparison:
         '--no-verify to convert it as it is.')
   gc.collect()  # one set of weights in memory, not two
   # What the destination can't say is said; the rest is as it says.
-  said = {name: getattr(model, name) for name in ('num_heads', 'pool')
-          if hasattr(model, name)}
+  said = {name: getattr(model.options, name) for name in ('num_heads', 'pool')
+          if name in model.OPTIONS}
   said |= {'position_grid': grid,
            'image_size': detect.image_size_of(model, grid) if grid else None}
   with load.fitted(destination, **said) as (there, *_):
     changed = {
-        name: getattr(there, name) for name in NUMERICS
-        if getattr(there, name, None) != getattr(model, name, None)}
-  ours = {name: getattr(model, name) for name in changed}
+        name: getattr(there.options, name) for name in NUMERICS
+        if getattr(there.options, name) != getattr(model.options, name)}
+  ours = {name: getattr(model.options, name) for name in changed}
   _, [actual, as_there] = _outputs(destination, said | ours, grid, [{}, changed])
   result = Comparison(
       _distance(actual, expected), _distance(as_there, expected) if changed else None,
       float(np.abs(expected[0]).max(initial=0)),
       # An eps of 0 stands for the original code's.
-      [f'{name}: {getattr(model, name) or "original"} here, {value or "original"} there'
+      [f'{name}: {ours[name] or "original"} here, {value or "original"} there'
        for name, value in changed.items()])
   for a, b in zip(actual, expected, strict=True):
     if a.shape != b.shape or not np.allclose(a, b, atol=_ATOL, rtol=_RTOL):
@@ -97,7 +97,7 @@ def _compare_arrays(source, settings, destination, said):
   """
   with (load.fitted(source, **settings) as (model, _, ours, report),
         load.fitted(destination, **said) as (there, _, theirs, _)):
-    if getattr(model, 'position_prefix', '') != getattr(there, 'position_prefix', ''):
+    if model.options.position_prefix != there.options.position_prefix:
       # The destination has the class token's position as part of the token.
       pretrained.change_prefix(ours, model, there, report)
     wrong = list(ours.keys() - theirs.keys())
@@ -132,7 +132,7 @@ def _outputs(path, settings, grid, variations):
     if results and not fields:
       results.append(results[0])
       continue
-    run = jax.jit(model.clone(**fields).apply)
+    run = jax.jit(model.with_options(**fields).apply)
     # The head alone may be all zeros: published ImageNet-21k files have such.
     logits, out = run(variables, images)
     results.append((np.asarray(logits), np.asarray(out['pre_logits'], np.float32)))

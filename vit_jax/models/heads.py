@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vit_jax.config.sections import ModelSection
 from vit_jax.models import blocks
 
 
@@ -13,31 +14,31 @@ class AttentionPooling(nn.Module):
   The "MAP" head of https://arxiv.org/abs/2106.04560, after Set Transformers. Returns
   (vector, weights); never drops anything.
   """
-  config: blocks.BlockConfig
+  options: ModelSection
 
   @nn.compact
   def __call__(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-    config = self.config
+    options = self.options
     B, _, D = tokens.shape
     probe = self.param(
-        'probe', nn.initializers.xavier_uniform(), (1, 1, D), config.param_dtype)
+        'probe', nn.initializers.xavier_uniform(), (1, 1, D), options.param_dtype)
     probe = jnp.broadcast_to(probe.astype(tokens.dtype), (B, 1, D))
-    x, weights = blocks.Attention(config, name='MultiHeadDotProductAttention_0')(
+    x, weights = blocks.Attention(options, name='MultiHeadDotProductAttention_0')(
         probe, tokens)
-    y = config.layer_norm('LayerNorm_0')(x)
-    x = x + blocks.Mlp(config, name='MlpBlock_0')(y)
+    y = blocks.layer_norm(options, 'LayerNorm_0')(x)
+    x = x + blocks.Mlp(options, name='MlpBlock_0')(y)
     return x[:, 0], weights
 
 
-def classify(model: nn.Module, x: jax.Array) -> jax.Array:
+def classify(options: ModelSection, num_classes: int, x: jax.Array) -> jax.Array:
   """Float32 logits, from the layer 'head' of the model whose `__call__` asks.
 
   Without classes the logits are `x` itself.
   """
   logits = x.astype(jnp.float32)
-  if not model.num_classes:
+  if not num_classes:
     return logits
   return nn.Dense(
-      model.num_classes, dtype=jnp.float32, param_dtype=model.param_dtype,
+      num_classes, dtype=jnp.float32, param_dtype=options.param_dtype,
       kernel_init=nn.initializers.zeros,
-      bias_init=nn.initializers.constant(model.head_bias_init), name='head')(logits)
+      bias_init=nn.initializers.constant(options.head_bias_init), name='head')(logits)

@@ -5,40 +5,20 @@ Unrolled models keep `Transformer/encoderblock_0`, `encoderblock_1`, ...; models
 """
 
 import functools
-import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import linen as nn
 
 from vit_jax.models import blocks, vit
+from vit_jax.models.model import Model
+
+Params = dict[str, Any]  # nested by the parts of the names
 
 _STACKED = 'encoderblock'
-_NUMBERED = re.compile(r'encoderblock_(\d+)')
 
 
-def stack_blocks(params: dict) -> dict:
-  """Unrolled to stacked; stacked ones, or without blocks, come back as they are."""
-  encoder = params.get('Transformer')
-  if encoder is None or _STACKED in encoder:
-    return params
-  numbered, rest = {}, {}
-  for name, value in encoder.items():
-    match = _NUMBERED.fullmatch(name)
-    if match:
-      numbered[int(match[1])] = value
-    else:
-      rest[name] = value
-  if not numbered or sorted(numbered) != list(range(len(numbered))):
-    raise ValueError(
-        f'Transformer has the blocks {sorted(numbered)}; expected all of 0, 1, 2, ... '
-        'without gaps. The parameters are incomplete, or not those of a ViT.')
-  stacked = jax.tree.map(_stack, *(numbered[i] for i in range(len(numbered))))
-  return params | {'Transformer': rest | {_STACKED: stacked}}
-
-
-def unstack_blocks(params: dict) -> dict:
+def unstack_blocks(params: Params) -> Params:
   """Stacked to unrolled; unrolled ones, or without blocks, come back as they are."""
   encoder = params.get('Transformer')
   if encoder is None or _STACKED not in encoder:
@@ -56,7 +36,7 @@ def unstack_blocks(params: dict) -> dict:
   return params | {'Transformer': rest | unrolled}
 
 
-def init(model: nn.Module, key: jax.Array, image_size: tuple[int, int]) -> dict:
+def init(model: Model, key: jax.Array, image_size: tuple[int, int]) -> Params:
   """Initial parameters for (height, width) images, in the model's own layout.
 
   The same key gives the same values in both layouts. Works under `jax.jit` (with any
@@ -70,24 +50,18 @@ def init(model: nn.Module, key: jax.Array, image_size: tuple[int, int]) -> dict:
   # unused. On a CPU, compiling the random draws takes seconds and running them a
   # fraction of one, hence one program for all blocks and not one per block.
   @jax.jit
-  def draw(rest_key, block_keys):
-    params = _init(model.clone(depth=0, scan=False), rest_key, image_size)
-    block = blocks.Block(model.block_config())
-    tokens = jnp.zeros((1, 1, model.width))
+  def draw(rest_key: jax.Array, block_keys: jax.Array) -> Params:
+    params = _init(model.with_options(depth=0, scan=False), rest_key, image_size)
+    block = blocks.Block(model.options)
+    tokens = jnp.zeros((1, 1, model.options.width))
     stacked = jax.lax.map(
         lambda key: block.init(key, tokens)['params'], block_keys)
     return params | {'Transformer': params['Transformer'] | {_STACKED: stacked}}
 
-  params = draw(rest_key, jax.random.split(blocks_key, model.depth))
-  return params if model.scan else unstack_blocks(params)
+  params = draw(rest_key, jax.random.split(blocks_key, model.options.depth))
+  return params if model.options.scan else unstack_blocks(params)
 
 
-def _init(model, key, image_size):
-  return model.init(key, jnp.zeros((1, *image_size, 3)))['params']
+def _init(model: Model, key: jax.Array, image_size: tuple[int, int]) -> Params:
+  return dict(model.init(key, jnp.zeros((1, *image_size, 3)))['params'])
 
-
-def _stack(*arrays):
-  # NumPy stays NumPy: converters must not need a device.
-  if all(isinstance(x, np.ndarray) for x in arrays):
-    return np.stack(arrays)
-  return jnp.stack(arrays)

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vit_jax.config.sections import ModelSection
 from vit_jax.models import blocks, heads, patches
+from vit_jax.models.model import Model
 
 # (width, depth, MLP width across tokens, MLP width across channels); table 1.
 SIZES = {
@@ -27,36 +29,26 @@ PATTERN = re.compile(r'Mixer-([A-Z])/([1-9]\d*)')
 
 class MixerBlock(nn.Module):
   """x + MLP over the tokens, then x + MLP over the channels."""
-  config: blocks.BlockConfig
-  token_mlp_dim: int
+  options: ModelSection
 
   @nn.compact
-  def __call__(self, x):
-    config = self.config
-    across_tokens = dataclasses.replace(config, mlp_dim=self.token_mlp_dim)
+  def __call__(self, x: jax.Array) -> jax.Array:
+    options = self.options
+    across_tokens = dataclasses.replace(options, mlp_dim=options.token_mlp_dim)
     mlp = functools.partial(
         blocks.Mlp, kernel_init=nn.initializers.lecun_normal(),
         bias_init=nn.initializers.zeros)
-    y = config.layer_norm('LayerNorm_0')(x).swapaxes(1, 2)  # (B, D, L)
+    y = blocks.layer_norm(options, 'LayerNorm_0')(x).swapaxes(1, 2)  # (B, D, L)
     y = mlp(across_tokens, name='token_mixing')(y)
     x = x + y.swapaxes(1, 2)  # (B, L, D)
-    y = config.layer_norm('LayerNorm_1')(x)
-    return x + mlp(config, name='channel_mixing')(y)
+    y = blocks.layer_norm(options, 'LayerNorm_1')(x)
+    return x + mlp(options, name='channel_mixing')(y)
 
 
-class Mixer(nn.Module):
-  """An MLP-Mixer; `vit_jax.create` builds one from a name such as 'Mixer-B/16'."""
-  patch_size: tuple[int, int]  # (height, width)
-  width: int
-  depth: int
-  token_mlp_dim: int  # MLP width across tokens
-  mlp_dim: int  # MLP width across channels
-  num_classes: int = 0  # 0: no head
-  head_bias_init: float = 0.0
-  layer_norm_eps: float = 1e-6
-  gelu: str = 'tanh'  # or 'exact', 'quick'
-  dtype: Any = jnp.float32  # of the computation
-  param_dtype: Any = jnp.float32
+class Mixer(Model):
+  """An MLP-Mixer, of a name such as 'Mixer-B/16'."""
+  OPTIONS = ('patch_size', 'width', 'depth', 'token_mlp_dim', 'mlp_dim',
+             'head_bias_init', 'layer_norm_eps', 'gelu', 'dtype', 'param_dtype')
 
   @nn.compact
   def __call__(
@@ -72,24 +64,35 @@ class Mixer(nn.Module):
     'encoder_norm' (B, h*w, D); 'pre_logits' (B, D); 'logits'.
     """
     del train
+    options = self.options
     patches.check_images(images)
-    config = blocks.BlockConfig(
-        num_heads=1, mlp_dim=self.mlp_dim, layer_norm_eps=self.layer_norm_eps,
-        gelu=self.gelu, dtype=self.dtype, param_dtype=self.param_dtype)
-    out = {'patch_embedding': patches.embed(self, images, 'stem')}
+    out = {'patch_embedding': patches.embed(options, images, 'stem')}
     B, h, w, D = out['patch_embedding'].shape
     x = out['patch_embedding'].reshape(B, h * w, D)  # (B, h*w, D), row by row
-    for i in range(self.depth):
-      x = MixerBlock(config, self.token_mlp_dim, name=f'MixerBlock_{i}')(x)
+    for i in range(options.depth):
+      x = MixerBlock(options, name=f'MixerBlock_{i}')(x)
       out[f'block_{i:02d}'] = x
-    out['encoder_norm'] = config.layer_norm('pre_head_layer_norm')(x)
+    out['encoder_norm'] = blocks.layer_norm(options, 'pre_head_layer_norm')(x)
     out['pre_logits'] = jnp.mean(out['encoder_norm'], axis=1)
-    out['logits'] = heads.classify(self, out['pre_logits'])
+    out['logits'] = heads.classify(options, self.num_classes, out['pre_logits'])
     return out['logits'], out
 
+  @property
+  def strides(self) -> tuple[int, int]:
+    return self.options.patch_size
 
-def decode(variant: str) -> dict | None:
-  """Fields of a `Mixer` named 'Mixer-<size>/<patch>', or None."""
+  def flops(self, image_size: tuple[int, int]) -> int:
+    options = self.options
+    total, L = patches.flops(options, image_size, channels=3)
+    D = options.width
+    total += options.depth * (
+        blocks.mlp_flops(D, L, options.token_mlp_dim)
+        + blocks.mlp_flops(L, D, options.mlp_dim))
+    return total + 2 * D * self.num_classes
+
+
+def decode(variant: str) -> dict[str, Any] | None:
+  """Options of a `Mixer` named 'Mixer-<size>/<patch>', or None."""
   match = PATTERN.fullmatch(variant)
   if not match or match[1] not in SIZES:
     return None

@@ -1,9 +1,12 @@
 """Which values the options of a model may take, and the errors that say so."""
 
-import dataclasses
 import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
 
+from vit_jax.config.sections import ModelSection
 from vit_jax.models import blocks, resnet, vit
+from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
 
 CHOICES = {
@@ -13,7 +16,6 @@ CHOICES = {
     'position_prefix': ('class', 'all', 'none'),
     'gelu': ('tanh', *(name for name in blocks.GELUS if name != 'tanh')),
     'std_conv_eps_form': ('auto', *resnet.STANDARDISATIONS),
-    'version': (1, 2),
     'remat': ('none', *vit.REMAT_POLICIES),
     'projection': ('auto', '2d', '3d'),
     'softmax_dtype': ('float32', 'compute'),
@@ -25,14 +27,9 @@ _EPS_OR_DEFAULT = ('group_norm_eps', 'std_conv_eps')
 _SWITCHES = ('pool_norm', 'patch_bias', 'pre_norm', 'qkv_bias', 'qk_norm', 'scan')
 
 
-def names(cls) -> list[str]:
-  """All options of a model class."""
-  return [f.name for f in dataclasses.fields(cls) if f.name not in ('parent', 'name')]
-
-
-def check_names(cls, given):
-  """Raises a UserError for an unknown option, or for a size that is missing."""
-  known = names(cls)
+def check_names(cls: type[Model], given: Iterable[str]) -> None:
+  """Raises a UserError for an option that the class doesn't have."""
+  known = (*cls.OPTIONS, 'num_classes')
   for name in given:
     if name not in known:
       near = difflib.get_close_matches(name, known, n=1)
@@ -40,24 +37,17 @@ def check_names(cls, given):
       raise UserError(
           f'A {cls.__name__} has no option {name!r}{hint} '
           f'All options: {", ".join(known)}.')
-  missing = [f.name for f in dataclasses.fields(cls)
-             if f.default is dataclasses.MISSING and f.name not in given
-             and f.name in known]
-  if missing:
-    raise UserError(
-        f'A model without a variant needs its sizes; missing: {", ".join(missing)}. '
-        "Set them, or name a variant such as 'B/16'.")
 
 
-def check_values(model):
+def check_values(model: Model) -> None:
   """Raises a UserError for the first option that is impossible."""
-  known = names(type(model))
+  settings = model.settings()
 
-  def require(options, allows, expected):
+  def require(
+      options: Iterable[str], allows: Callable[[Any], bool], expected: str) -> None:
     for name in options:
-      if name in known and not allows(getattr(model, name)):
-        raise UserError(
-            f'model {name} is {getattr(model, name)!r}; expected {expected}.')
+      if name in settings and not allows(settings[name]):
+        raise UserError(f'model {name} is {settings[name]!r}; expected {expected}.')
 
   for name, choices in CHOICES.items():
     require([name], choices.__contains__, 'one of ' + ', '.join(map(str, choices)))
@@ -76,21 +66,21 @@ def check_values(model):
   require(['resnet_width'], lambda x: x % resnet.GROUPS == 0,
           f'a multiple of {resnet.GROUPS}, the groups of GroupNorm')
   if isinstance(model, vit.ViT):
-    _check_vit(model, require)
+    _check_vit(model.options, require)
 
 
-def _check_vit(model, require):
+def _check_vit(options: ModelSection, require: Callable[..., None]) -> None:
   """Sizes that have to fit together."""
-  require(['width'], lambda x: x % model.num_heads == 0,
-          f'a multiple of num_heads = {model.num_heads}; change one of them')
-  sincos = model.position_embedding == 'sincos2d'
+  require(['width'], lambda x: x % options.num_heads == 0,
+          f'a multiple of num_heads = {options.num_heads}; change one of them')
+  sincos = options.position_embedding == 'sincos2d'
   require(['width'], lambda x: x % 4 == 0 or not sincos,
           "a multiple of 4 for position_embedding 'sincos2d'; change it, or use "
           "'learned'")
-  require(['resnet_blocks'], lambda x: not x or model.resnet_width,
+  require(['resnet_blocks'], lambda x: not x or options.resnet_width,
           '() without a ResNet; set resnet_width, usually 64, to have one')
 
 
-def _is_whole(least):
+def _is_whole(least: int) -> Callable[[Any], bool]:
   return lambda value: (
       isinstance(value, int) and not isinstance(value, bool) and value >= least)

@@ -3,8 +3,10 @@
 import jax
 from flax import linen as nn
 
+from vit_jax.config.sections import ModelSection
 
-def check_images(images: jax.Array):
+
+def check_images(images: jax.Array) -> None:
   """Raises a ValueError unless this is a batch of RGB images."""
   if images.ndim != 4 or images.shape[-1] != 3:
     raise ValueError(
@@ -12,20 +14,28 @@ def check_images(images: jax.Array):
         'Add the batch dim, or convert the images to RGB.')
 
 
-def embed(model: nn.Module, x: jax.Array, name: str, use_bias: bool = True):
+def embed(options: ModelSection, x: jax.Array, name: str) -> jax.Array:
   """One linear map of every patch: (B, H, W, channels) -> (B, h, w, D).
 
-  The layer belongs to the model whose `__call__` asks; its `patch_size` is that of
-  a grid of pixels or features.
+  The layer belongs to the model whose `__call__` asks; the patch size is that of a
+  grid of pixels or features.
   """
-  _check_grid(x.shape, model.patch_size)
+  _check_grid(x.shape, options.patch_size)
   return nn.Conv(
-      model.width, kernel_size=model.patch_size, strides=model.patch_size,
-      padding='VALID', use_bias=use_bias, dtype=model.dtype,
-      param_dtype=model.param_dtype, name=name)(x)
+      options.width, kernel_size=options.patch_size, strides=options.patch_size,
+      padding='VALID', use_bias=options.patch_bias, dtype=options.dtype,
+      param_dtype=options.param_dtype, name=name)(x)
 
 
-def _check_grid(shape, patch_size):
+def flops(
+    options: ModelSection, grid: tuple[int, int], channels: int) -> tuple[int, int]:
+  """(FLOPs of the embedding, number of patches) of a grid of pixels or features."""
+  (h, w), (ph, pw) = grid, options.patch_size
+  patches = (h // ph) * (w // pw)
+  return 2 * patches * ph * pw * channels * options.width, patches
+
+
+def _check_grid(shape: tuple[int, ...], patch_size: tuple[int, int]) -> None:
   ph, pw = patch_size
   _, H, W, channels = shape
   if H and W and not H % ph and not W % pw:

@@ -1,11 +1,11 @@
 """Position embeddings of a grid of patches."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+
+from vit_jax.config.sections import ModelSection
 
 
 def sincos2d(h: int, w: int, width: int, temperature: float = 10_000.0) -> np.ndarray:
@@ -36,13 +36,12 @@ class Positions(nn.Module):
   Learned entries of the prefix (class token, registers) are part of the same array, as
   in the published files; in the fixed form they are zero.
   """
-  kind: str
+  options: ModelSection
   prefix: int
-  param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, h: int, w: int, width: int) -> jax.Array:
-    if self.kind == 'sincos2d':
+    if self.options.position_embedding == 'sincos2d':
       table = np.pad(sincos2d(h, w, width), ((self.prefix, 0), (0, 0)))
       return jnp.asarray(table)[None]
     shape = (1, self.prefix + h * w, width)
@@ -55,4 +54,5 @@ class Positions(nn.Module):
             'or pooling. Resize the embedding when loading them, or give images of '
             'the size they were made for.')
     return self.param(
-        'pos_embedding', nn.initializers.normal(0.02), shape, self.param_dtype)
+        'pos_embedding', nn.initializers.normal(0.02), shape,
+        self.options.param_dtype)

@@ -8,86 +8,78 @@ Two versions, each with the names and the numerics of its published weights:
 Dims as in `vit.py`, and I, O channels in and out.
 """
 
-import dataclasses
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.nn.initializers import Initializer
+
+from vit_jax.config.sections import ModelSection
 
 # Version -> (GroupNorm eps, eps of the standardisation, its form).
 _ORIGINAL = {1: (1e-6, 1e-5, 'add'), 2: (1e-5, 1e-10, 'sqrt')}
-STANDARDISATIONS = {
+STANDARDISATIONS: dict[str, Callable[[jax.Array, float], jax.Array]] = {
     'add': lambda variance, eps: jnp.sqrt(variance) + eps,
     'sqrt': lambda variance, eps: jnp.sqrt(variance + eps),
 }
 GROUPS = 32
 
 
-@dataclasses.dataclass(frozen=True)
-class ResNetConfig:
-  """What all units have in common; 0 and 'auto' stand for the version's original."""
-  version: int = 1
-  group_norm_eps: float = 0.0
-  std_conv_eps: float = 0.0
-  std_conv_eps_form: str = 'auto'
-  dtype: Any = jnp.float32
-  param_dtype: Any = jnp.float32
+def group_norm(
+    options: ModelSection, version: int, name: str,
+    scale_init: Initializer = nn.initializers.ones) -> nn.GroupNorm:
+  # Version 1 was trained with the variance as E[x^2] - E[x]^2.
+  return nn.GroupNorm(
+      GROUPS, epsilon=options.group_norm_eps or _ORIGINAL[version][0],
+      use_fast_variance=version == 1, dtype=options.dtype,
+      param_dtype=options.param_dtype, scale_init=scale_init, name=name)
 
-  @classmethod
-  def of(cls, model, version: int) -> 'ResNetConfig':
-    """From the fields of a model that have the same names."""
-    names = [f.name for f in dataclasses.fields(cls) if f.name != 'version']
-    return cls(version, **{name: getattr(model, name) for name in names})
 
-  def group_norm(self, name: str, scale_init=nn.initializers.ones) -> nn.GroupNorm:
-    # Version 1 was trained with the variance as E[x^2] - E[x]^2.
-    return nn.GroupNorm(
-        GROUPS, epsilon=self.group_norm_eps or _ORIGINAL[self.version][0],
-        use_fast_variance=self.version == 1, dtype=self.dtype,
-        param_dtype=self.param_dtype, scale_init=scale_init, name=name)
-
-  def standardise(self, kernel: jax.Array) -> jax.Array:
-    """Mean 0 and deviation 1 over what each output sums, https://arxiv.org/abs/1903.10520."""
-    _, eps, form = _ORIGINAL[self.version]
-    if self.std_conv_eps_form != 'auto':
-      form = self.std_conv_eps_form
-    kernel = kernel.astype(jnp.float32)
-    centred = kernel - jnp.mean(kernel, axis=(0, 1, 2))
-    variance = jnp.mean(jnp.square(centred), axis=(0, 1, 2))
-    return centred / STANDARDISATIONS[form](variance, self.std_conv_eps or eps)
+def standardise(options: ModelSection, version: int, kernel: jax.Array) -> jax.Array:
+  """Mean 0 and deviation 1 over what each output sums, https://arxiv.org/abs/1903.10520."""
+  _, eps, form = _ORIGINAL[version]
+  if options.std_conv_eps_form != 'auto':
+    form = options.std_conv_eps_form
+  kernel = kernel.astype(jnp.float32)
+  centred = kernel - jnp.mean(kernel, axis=(0, 1, 2))
+  variance = jnp.mean(jnp.square(centred), axis=(0, 1, 2))
+  return centred / STANDARDISATIONS[form](variance, options.std_conv_eps or eps)
 
 
 class StdConv(nn.Module):
   """Convolution without bias, with a standardised kernel (height, width, I, O)."""
-  config: ResNetConfig
+  options: ModelSection
+  version: int
   features: int
   size: int
   stride: int = 1
 
   @nn.compact
-  def __call__(self, x):
-    config, size = self.config, self.size
+  def __call__(self, x: jax.Array) -> jax.Array:
+    options, size = self.options, self.size
     kernel = self.param(
         'kernel', nn.initializers.lecun_normal(),
-        (size, size, x.shape[-1], self.features), config.param_dtype)
+        (size, size, x.shape[-1], self.features), options.param_dtype)
     # 'SAME' pads even images by one less at the top and left than at the other sides.
-    padding = 'SAME' if config.version == 1 else [(size // 2, size // 2)] * 2
+    padding = 'SAME' if self.version == 1 else [(size // 2, size // 2)] * 2
     return jax.lax.conv_general_dilated(
-        x.astype(config.dtype), config.standardise(kernel).astype(config.dtype),
+        x.astype(options.dtype),
+        standardise(options, self.version, kernel).astype(options.dtype),
         (self.stride, self.stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
 
 class Unit(nn.Module):
   """Bottleneck of version 1: three convolutions, added to their input, then ReLU."""
-  config: ResNetConfig
+  options: ModelSection
   width: int
   stride: int
 
   @nn.compact
-  def __call__(self, x):
-    norm, conv = self.config.group_norm, functools.partial(StdConv, self.config)
+  def __call__(self, x: jax.Array) -> jax.Array:
+    norm = functools.partial(group_norm, self.options, 1)
+    conv = functools.partial(StdConv, self.options, 1)
     shortcut = x
     if x.shape[-1] != 4 * self.width or self.stride > 1:
       shortcut = conv(4 * self.width, 1, self.stride, name='conv_proj')(x)
@@ -100,13 +92,14 @@ class Unit(nn.Module):
 
 class PreActivationUnit(nn.Module):
   """Bottleneck of version 2: the sum is neither normalised nor cut off."""
-  config: ResNetConfig
+  options: ModelSection
   width: int
   stride: int
 
   @nn.compact
-  def __call__(self, x):
-    norm, conv = self.config.group_norm, functools.partial(StdConv, self.config)
+  def __call__(self, x: jax.Array) -> jax.Array:
+    norm = functools.partial(group_norm, self.options, 2)
+    conv = functools.partial(StdConv, self.options, 2)
     shortcut = x
     y = nn.relu(norm('gn1')(x))
     if x.shape[-1] != 4 * self.width or self.stride > 1:
@@ -118,50 +111,84 @@ class PreActivationUnit(nn.Module):
 
 class Block(nn.Module):
   """Units of one resolution; the first of them has the stride."""
-  config: ResNetConfig
+  options: ModelSection
+  version: int
   units: int
   width: int
   stride: int
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     unit, name = (
-        (Unit, 'unit{}') if self.config.version == 1 else
+        (Unit, 'unit{}') if self.version == 1 else
         (PreActivationUnit, 'unit{:02d}'))
     for u in range(self.units):
       stride = self.stride if u == 0 else 1
-      x = unit(self.config, self.width, stride, name=name.format(u + 1))(x)
+      x = unit(self.options, self.width, stride, name=name.format(u + 1))(x)
     return x
 
 
 class RootBlock(nn.Module):
   """The first convolution of version 2, which has neither norm nor ReLU."""
-  config: ResNetConfig
-  width: int
+  options: ModelSection
 
   @nn.compact
-  def __call__(self, images):
-    return StdConv(self.config, self.width, 7, 2, name='conv_root')(images)
+  def __call__(self, images: jax.Array) -> jax.Array:
+    return StdConv(
+        self.options, 2, self.options.resnet_width, 7, 2, name='conv_root')(images)
 
 
 def features(
-    config: ResNetConfig, width: int, units: tuple[int, ...], images: jax.Array
-) -> dict[str, jax.Array]:
+    options: ModelSection, version: int, images: jax.Array) -> dict[str, jax.Array]:
   """Feature maps by name: 'root', a quarter of the image's size, then 'block1', ...
 
   The layers belong to the module whose `__call__` asks, as the published names want
-  it. Width is that of the root; every block doubles the one before.
+  it. Every block doubles the width of the one before.
   """
-  if config.version == 1:
-    x = StdConv(config, width, 7, 2, name='conv_root')(images)
-    x = nn.relu(config.group_norm('gn_root')(x))
+  width = options.resnet_width
+  if version == 1:
+    x = StdConv(options, 1, width, 7, 2, name='conv_root')(images)
+    x = nn.relu(group_norm(options, 1, 'gn_root')(x))
     x = nn.max_pool(x, (3, 3), (2, 2), 'SAME')
   else:
-    x = RootBlock(config, width, name='root_block')(images)
-    x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    x = RootBlock(options, name='root_block')(images)
+    # Flax's annotation knows no padding but names.
+    padding = ((1, 1), (1, 1))
+    x = nn.max_pool(
+        x, (3, 3), (2, 2), padding)  # pyright: ignore[reportArgumentType]
   maps = {'root': x}  # (B, ceil(H / 4), ceil(W / 4), width)
-  for b, count in enumerate(units):
+  for b, units in enumerate(options.resnet_blocks):
     x = Block(
-        config, count, width * 2**b, 2 if b else 1, name=f'block{b + 1}')(x)
+        options, version, units, width * 2**b, 2 if b else 1, name=f'block{b + 1}')(x)
     maps[f'block{b + 1}'] = x
   return maps
+
+
+def stride(options: ModelSection) -> int:
+  """Pixels per feature of the last map; 1 without a ResNet."""
+  if not options.resnet_width:
+    return 1
+  # The root halves twice, every block after the first once.
+  return 4 * 2**max(len(options.resnet_blocks) - 1, 0)
+
+
+def flops(
+    options: ModelSection, image_size: tuple[int, int]
+) -> tuple[int, tuple[int, int], int]:
+  """(FLOPs, grid, channels) of the last feature map, see `Model.flops`."""
+  h, w = (-(-size // 2) for size in image_size)
+  channels = options.resnet_width
+  total = 2 * h * w * 7 * 7 * 3 * channels
+  h, w = -(-h // 2), -(-w // 2)
+  for b, units in enumerate(options.resnet_blocks):
+    mid = options.resnet_width * 2**b
+    for u in range(units):
+      before = h * w
+      if b and not u:
+        h, w = -(-h // 2), -(-w // 2)
+      kernels = 9 * mid * mid + 4 * mid * mid  # the second convolution and the third
+      if not u:  # a projection of the input
+        kernels += channels * 4 * mid
+      total += 2 * (before * channels * mid + h * w * kernels)
+      channels = 4 * mid
+  return total, (h, w), channels

@@ -3,12 +3,15 @@
 import dataclasses
 import difflib
 import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vit_jax.config.sections import ModelSection
 from vit_jax.models import bit, mixer, options, vit
+from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
 
 # (width, depth, MLP width, heads). Ti to H: https://arxiv.org/abs/2010.11929 and
@@ -47,8 +50,8 @@ _VARIANT_FIELDS = (
 _DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 
 
-def _decode_vit(variant: str) -> dict | None:
-  """Fields of '<size>/<patch>' or '<size>/<height>x<width>', or None."""
+def _decode_vit(variant: str) -> dict[str, Any] | None:
+  """Options of '<size>/<patch>' or '<size>/<height>x<width>', or None."""
   size, _, patch = variant.partition('/')
   match = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', patch)
   if size not in SIZES or not match:
@@ -58,7 +61,7 @@ def _decode_vit(variant: str) -> dict | None:
       'patch_size': (height, int(match[2] or height))}
 
 
-def _decode_hybrid(variant: str) -> dict | None:
+def _decode_hybrid(variant: str) -> dict[str, Any] | None:
   if variant not in HYBRIDS:
     return None
   size, units, patch = HYBRIDS[variant]
@@ -66,43 +69,50 @@ def _decode_hybrid(variant: str) -> dict | None:
       'patch_size': (patch, patch), 'resnet_width': 64, 'resnet_blocks': units}
 
 
-# Every kind of name: (model class, from name to fields, form, examples). A function
-# answers None to a name that isn't of its kind.
+class Family(NamedTuple):
+  """A kind of name."""
+  cls: type[Model]
+  decode: Callable[[str], dict[str, Any] | None]  # its options; None: another kind
+  form: str
+  examples: tuple[str, ...]
+
+
 FAMILIES = (
-    (vit.ViT, _decode_vit,
-     f'<size>/<patch> with a size from {", ".join(SIZES)} and a patch such as 16 or '
-     '16x8 (height x width)', ('B/16',)),
-    (vit.ViT, _decode_hybrid, f'one of {", ".join(HYBRIDS)}', tuple(HYBRIDS)),
-    (mixer.Mixer, mixer.decode,
-     f'Mixer-<size>/<patch> with a size from {", ".join(mixer.SIZES)}',
-     tuple(f'Mixer-{size}/{patch}' for size in mixer.SIZES for patch in (16, 32))),
-    (bit.BiT, bit.decode,
-     'R<depth>x<width factor>, with -v1 for post-activation, and a depth from '
-     f'{", ".join(map(str, bit.DEPTHS))}',
-     ('R50x1', 'R50x3', 'R101x1', 'R101x3', 'R152x2', 'R152x4')),
+    Family(vit.ViT, _decode_vit,
+           f'<size>/<patch> with a size from {", ".join(SIZES)} and a patch such as 16 '
+           'or 16x8 (height x width)', ('B/16',)),
+    Family(vit.ViT, _decode_hybrid, f'one of {", ".join(HYBRIDS)}', tuple(HYBRIDS)),
+    Family(mixer.Mixer, mixer.decode,
+           f'Mixer-<size>/<patch> with a size from {", ".join(mixer.SIZES)}',
+           tuple(f'Mixer-{size}/{patch}'
+                 for size in mixer.SIZES for patch in (16, 32))),
+    Family(bit.BiT, bit.decode,
+           'R<depth>x<width factor>, with -v1 for post-activation, and a depth from '
+           f'{", ".join(map(str, bit.DEPTHS))}',
+           ('R50x1', 'R50x3', 'R101x1', 'R101x3', 'R152x2', 'R152x4')),
 )
 
 
-def decode(variant: str) -> dict:
-  """The fields of a named model that its name settles."""
-  return _find(variant)[1]
-
-
-def create(variant: str, num_classes: int, **given):
+def create(variant: str, num_classes: int, **given: Any) -> Model:
   """A model from a name such as 'B/16'; '' is a `ViT` that the options define.
 
   Args:
     variant: see `FAMILIES`; the name also settles the class of the model.
     num_classes: width of the head; 0 for a model without head.
-    **given: further fields of the class; they also replace the variant's own. dtype
-      and param_dtype are names or dtypes; dtype 'auto' asks JAX for its backend.
+    **given: options of the class, see `ModelSection`; they also replace the variant's
+      own. dtype and param_dtype are names or dtypes; dtype 'auto' asks JAX for its
+      backend. A ResNet's `version` replaces that of its name.
 
   Raises:
     UserError: for an unknown name, or sizes that don't fit together.
   """
-  cls, fields = (vit.ViT, {}) if variant == '' else _find(variant)
-  fields = fields | given | {'num_classes': num_classes}
+  cls, fields = _find(variant)
+  if cls is bit.BiT and 'version' in given:
+    variant = bit.in_version(variant, given.pop('version'))
+  fields = fields | given
   options.check_names(cls, fields)
+  if not variant:
+    _check_sizes(fields)
   if 'patch_size' in fields:
     patch = fields['patch_size']
     fields['patch_size'] = (patch, patch) if isinstance(patch, int) else tuple(patch)
@@ -111,18 +121,17 @@ def create(variant: str, num_classes: int, **given):
   if fields.get('dtype') == 'auto':
     fields['dtype'] = _auto_dtype(jax.default_backend())
   for name in ('dtype', 'param_dtype'):
-    fields[name] = _dtype(name, fields.get(name, 'float32'))
-  model = cls(**fields)
+    fields[name] = _dtype_name(name, fields.get(name, 'float32'))
+  model = cls(ModelSection(variant=variant, **fields), num_classes)
   options.check_values(model)
   return model
 
 
-def from_section(section: ModelSection, num_classes: int, platform: str):
+def from_section(section: ModelSection, num_classes: int, platform: str) -> Model:
   """The model of a configuration; `platform` ('tpu', 'gpu', 'cpu') settles 'auto'."""
   given = dataclasses.asdict(section)
   variant = given.pop('variant')
-  cls = _find(variant)[0] if variant else vit.ViT
-  known, defaults = options.names(cls), dataclasses.asdict(ModelSection())
+  known, defaults = _find(variant)[0].OPTIONS, dataclasses.asdict(ModelSection())
   for name, value in list(given.items()):
     if value == defaults[name] and (name in _VARIANT_FIELDS or name not in known):
       del given[name]
@@ -135,12 +144,21 @@ def from_section(section: ModelSection, num_classes: int, platform: str):
   return create(variant, num_classes, **given)
 
 
+def _check_sizes(given: dict[str, Any]) -> None:
+  """Raises a UserError unless all sizes of a ViT without a name are given."""
+  missing = [name for name in ('patch_size', *_SIZE_FIELDS) if name not in given]
+  if missing:
+    raise UserError(
+        f'A model without a variant needs its sizes; missing: {", ".join(missing)}. '
+        "Set them, or name a variant such as 'B/16'.")
+
+
 def _auto_dtype(platform: str) -> str:
   # bfloat16 on a CPU is slower than float32, by 1.4 to 1.5 times on an EPYC.
   return 'float32' if platform == 'cpu' else 'bfloat16'
 
 
-def _dtype(name, value):
+def _dtype_name(name: str, value: Any) -> str:
   try:
     dtype = jnp.dtype(value)
   except TypeError:
@@ -149,24 +167,26 @@ def _dtype(name, value):
     raise UserError(
         f'model {name} is {value!r}; expected one of {", ".join(_DTYPES)}'
         f'{" or auto" if name == "dtype" else ""}.')
-  return dtype
+  return dtype.name
 
 
-def _find(variant):
-  """(class, fields) of a name."""
-  for cls, decode_name, _, _ in FAMILIES:
-    fields = decode_name(variant)
+def _find(variant: str) -> tuple[type[Model], dict[str, Any]]:
+  """(class, options) of a name; '' settles none."""
+  if not variant:
+    return vit.ViT, {}
+  for family in FAMILIES:
+    fields = family.decode(variant)
     if fields is not None:
-      return cls, fields
-  forms = '; or '.join(form for _, _, form, _ in FAMILIES)
+      return family.cls, fields
+  forms = '; or '.join(family.form for family in FAMILIES)
   raise UserError(
       f'Unknown model variant {variant!r}: did you mean {_nearest(variant)!r}? '
       f'Expected {forms}.')
 
 
-def _nearest(variant):
+def _nearest(variant: str) -> str:
   if re.search(r'(?i)[+]|mixer|\bbit|resnet|^r\d', variant):
-    names = [name for *_, examples in FAMILIES[1:] for name in examples]
+    names = [name for family in FAMILIES[1:] for name in family.examples]
     lower = {name.lower(): name for name in names}
     return lower[difflib.get_close_matches(variant.lower(), lower, n=1, cutoff=0)[0]]
   size, slash, patch = variant.partition('/')

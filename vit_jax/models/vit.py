@@ -13,14 +13,15 @@ width, C classes.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from vit_jax.config.sections import ModelSection
 from vit_jax.models import blocks, heads, patches, positions, resnet
+from vit_jax.models.model import Model
 
 # What a block's backward pass takes from the forward pass instead of recomputing it.
 REMAT_POLICIES = {
@@ -32,64 +33,62 @@ REMAT_POLICIES = {
 
 class Encoder(nn.Module):
   """Adds prefix and positions to the patches, then applies blocks and a last norm."""
-  config: blocks.BlockConfig
-  depth: int
-  position_embedding: str
-  stochastic_depth: float
-  scan: bool
-  remat: str
-  pre_norm: bool = False
-  last_norm: bool = True
+  options: ModelSection
 
   @nn.compact
-  def __call__(self, grid, prefix, entries, key, attention_weights):
+  def __call__(
+      self, grid: jax.Array, prefix: list[jax.Array], entries: int,
+      key: jax.Array | None, attention_weights: bool
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Of the tokens in `prefix`, (1, n, D) each, the first `entries` have positions."""
-    config = self.config
+    options = self.options
     B, h, w, D = grid.shape
     tokens = grid.reshape(B, h * w, D)  # (B, h*w, D), row by row
     tokens = jnp.concatenate([*(_tile(t, tokens) for t in prefix), tokens], axis=1)
     table = positions.Positions(
-        self.position_embedding, entries, config.param_dtype,
-        name='posembed_input')(h, w, D)  # (1, entries + h*w, D)
+        options, entries, name='posembed_input')(h, w, D)  # (1, entries + h*w, D)
     without = jnp.zeros((1, tokens.shape[1] - table.shape[1], D), table.dtype)
     table = jnp.concatenate([table[:, :entries], without, table[:, entries:]], axis=1)
     tokens = tokens + table.astype(tokens.dtype)  # (B, L, D)
 
     # The key of the input first, then one per block.
-    keys = None if key is None else jax.random.split(key, self.depth + 1)
+    keys = None if key is None else jax.random.split(key, options.depth + 1)
     tokens = blocks.dropout(
-        tokens, config.dropout, None if keys is None else keys[0])
-    if self.pre_norm:
-      tokens = config.layer_norm('pre_norm')(tokens)
+        tokens, options.dropout, None if keys is None else keys[0])
+    if options.pre_norm:
+      tokens = blocks.layer_norm(options, 'pre_norm')(tokens)
     tokens, outputs = self._blocks(
         tokens, None if keys is None else keys[1:], attention_weights)
-    if self.last_norm:
-      tokens = config.layer_norm('encoder_norm')(tokens)
+    if not options.pool_norm:
+      tokens = blocks.layer_norm(options, 'encoder_norm')(tokens)
     return tokens, outputs
 
-  def _blocks(self, tokens, keys, attention_weights):
+  def _blocks(
+      self, tokens: jax.Array, keys: jax.Array | None, attention_weights: bool
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Applies all blocks; returns the tokens and every block's outputs by name."""
+    options, depth = self.options, self.options.depth
     block = blocks.Block
-    if self.remat != 'none':
+    if options.remat != 'none':
       # Inside a scan nothing can be merged with the recomputation anyway.
       block = nn.remat(
-          block, policy=REMAT_POLICIES[self.remat], prevent_cse=not self.scan)
+          block, policy=REMAT_POLICIES[options.remat], prevent_cse=not options.scan)
     rates = None
-    if keys is not None and self.stochastic_depth:
-      rates = np.linspace(0, self.stochastic_depth, self.depth, dtype=np.float32)
+    if keys is not None and options.stochastic_depth:
+      rates = np.linspace(0, options.stochastic_depth, depth, dtype=np.float32)
 
-    if self.scan:
+    if options.scan:
       block = nn.scan(
           block, variable_axes={'params': 0}, split_rngs={'params': True},
-          length=self.depth)
+          length=depth)
       tokens, stacked = block(
-          self.config, attention_weights, name='encoderblock')(tokens, keys, rates)
-      layers = [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(self.depth)]
+          options, attention_weights, name='encoderblock')(tokens, keys, rates)
+      layers = [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(depth)]
     else:
       layers = []
-      for i in range(self.depth):
+      for i in range(depth):
         tokens, layer = block(
-            self.config, attention_weights, name=f'encoderblock_{i}')(
+            options, attention_weights, name=f'encoderblock_{i}')(
                 tokens, None if keys is None else keys[i],
                 None if rates is None else rates[i])
         layers.append(layer)
@@ -101,49 +100,11 @@ class Encoder(nn.Module):
     return tokens, outputs
 
 
-class ViT(nn.Module):
-  """A Vision Transformer; `vit_jax.create` builds one from a name such as 'B/16'."""
-  patch_size: tuple[int, int]  # (height, width)
-  width: int
-  depth: int
-  mlp_dim: int
-  num_heads: int
-  num_classes: int = 0  # 0: no head
-  # 'token' (the first token, so the class token if there is one), 'gap' (mean over
-  # patches), 'map' (attention pooling over patches) or 'none' (all tokens).
-  pool: str = 'token'
-  pool_norm: bool = False  # the last norm comes after pooling instead of before
-  representation_size: int = 0  # width of the tanh layer before the head; 0: none
-  class_token: str = 'auto'  # 'yes', 'no', 'auto': only for pool 'token'
-  registers: int = 0  # extra tokens after the class token
-  position_embedding: str = 'learned'  # or 'sincos2d'
-  # Which tokens before the patches have positions: 'class', 'all' (registers too) or
-  # 'none'.
-  position_prefix: str = 'class'
-  patch_bias: bool = True
-  pre_norm: bool = False  # a norm between the positions and the blocks, as in CLIP
-  qkv_bias: bool = True
-  qk_norm: bool = False  # a norm over the head size of queries and keys
-  layer_scale: float = 0.0  # initial factor of every branch; 0: no such parameters
-  # A ResNet in front of the patches: channels of its root, 0 for no ResNet, and units
-  # per block, () for the root alone. Its eps and their form are options of `resnet`.
-  resnet_width: int = 0
-  resnet_blocks: tuple[int, ...] = ()
-  group_norm_eps: float = 0.0
-  std_conv_eps: float = 0.0
-  std_conv_eps_form: str = 'auto'
-  dropout: float = 0.0
-  attention_dropout: float = 0.0
-  stochastic_depth: float = 0.0  # rate of the last block; from 0, linear over depth
-  head_bias_init: float = 0.0
-  layer_norm_eps: float = 1e-6
-  gelu: str = 'tanh'  # or 'exact', 'quick'
-  dtype: Any = jnp.float32  # of the computation
-  param_dtype: Any = jnp.float32
-  scan: bool = False
-  remat: str = 'none'  # or a name of REMAT_POLICIES
-  projection: str = 'auto'  # form of the blocks' products: '2d', '3d'
-  softmax_dtype: str = 'float32'  # of the attention weights; or 'compute': `dtype`
+class ViT(Model):
+  """A Vision Transformer, of a name such as 'B/16' or with all its sizes given."""
+  OPTIONS = tuple(
+      field.name for field in dataclasses.fields(ModelSection)
+      if field.name not in ('variant', 'token_mlp_dim'))
 
   @nn.compact
   def __call__(
@@ -164,33 +125,27 @@ class ViT(nn.Module):
     the logits are the pre_logits. With pool 'map' the requested attention weights
     include 'attention_pool' (B, N, 1, h*w). A ResNet adds 'root' and 'block1', ...
     """
+    options = self.options
     patches.check_images(images)
     maps = {}
-    if self.resnet_width:
-      maps = resnet.features(
-          resnet.ResNetConfig.of(self, version=1), self.resnet_width,
-          self.resnet_blocks, images)
+    if options.resnet_width:
+      maps = resnet.features(options, 1, images)
       images = list(maps.values())[-1]
-    grid = patches.embed(self, images, 'embedding', self.patch_bias)  # (B, h, w, D)
+    grid = patches.embed(options, images, 'embedding')  # (B, h, w, D)
 
     key = None
-    if train and (self.dropout or self.attention_dropout or self.stochastic_depth):
+    if train and (
+        options.dropout or options.attention_dropout or options.stochastic_depth):
       key = self.make_rng('dropout')
-    prefix = self._prefix()
-    entries = {'none': 0, 'class': int(self.has_class_token),
-               'all': self.prefix_length}[self.position_prefix]
-    tokens, intermediates = Encoder(
-        self.block_config(), self.depth, self.position_embedding,
-        self.stochastic_depth, self.scan, self.remat, self.pre_norm,
-        not self.pool_norm, name='Transformer')(
-            grid, prefix, entries, key, attention_weights)
+    tokens, intermediates = Encoder(options, name='Transformer')(
+        grid, self._prefix(), self.position_entries, key, attention_weights)
 
     x, weights = self._pool(tokens)
-    if self.representation_size:
+    if options.representation_size:
       x = jnp.tanh(nn.Dense(
-          self.representation_size, dtype=self.dtype, param_dtype=self.param_dtype,
-          name='pre_logits')(x))
-    logits = heads.classify(self, x)
+          options.representation_size, dtype=options.dtype,
+          param_dtype=options.param_dtype, name='pre_logits')(x))
+    logits = heads.classify(options, self.num_classes, x)
     if weights is not None and attention_weights:
       intermediates['attention_pool'] = weights
     return logits, maps | intermediates | {
@@ -199,47 +154,71 @@ class ViT(nn.Module):
 
   @property
   def has_class_token(self) -> bool:
-    return {'auto': self.pool == 'token', 'yes': True, 'no': False}[self.class_token]
+    choice = self.options.class_token
+    return choice == 'yes' or (choice == 'auto' and self.options.pool == 'token')
 
   @property
   def prefix_length(self) -> int:
     """Number of tokens before the patches."""
-    return int(self.has_class_token) + self.registers
+    return int(self.has_class_token) + self.options.registers
 
-  def _prefix(self):
+  @property
+  def position_entries(self) -> int:
+    """How many of the tokens before the patches have a position."""
+    return {'none': 0, 'class': int(self.has_class_token),
+            'all': self.prefix_length}[self.options.position_prefix]
+
+  @property
+  def strides(self) -> tuple[int, int]:
+    height, width = self.options.patch_size
+    stride = resnet.stride(self.options)
+    return height * stride, width * stride
+
+  def flops(self, image_size: tuple[int, int]) -> int:
+    options = self.options
+    total, grid, channels = 0, image_size, 3
+    if options.resnet_width:
+      total, grid, channels = resnet.flops(options, image_size)
+    D, F = options.width, options.mlp_dim
+    embedding, count = patches.flops(options, grid, channels)
+    L = count + self.prefix_length
+    total += embedding + options.depth * (
+        blocks.attention_flops(L, L, D) + blocks.mlp_flops(L, D, F))
+    if options.pool == 'map':
+      total += blocks.attention_flops(1, count, D) + blocks.mlp_flops(1, D, F)
+    vectors = L if options.pool == 'none' else 1
+    R = options.representation_size
+    return total + 2 * vectors * (D * R + (R or D) * self.num_classes)
+
+  def _prefix(self) -> list[jax.Array]:
     """The learned tokens that come before the patches, each (1, n, D)."""
-    tokens = []
+    options, tokens = self.options, []
     if self.has_class_token:
       tokens.append(self.param(
-          'cls', nn.initializers.zeros, (1, 1, self.width), self.param_dtype))
-    if self.registers:
+          'cls', nn.initializers.zeros, (1, 1, options.width), options.param_dtype))
+    if options.registers:
       tokens.append(self.param(
           'register_tokens', nn.initializers.normal(0.02),
-          (1, self.registers, self.width), self.param_dtype))
+          (1, options.registers, options.width), options.param_dtype))
     return tokens
 
-  def _pool(self, tokens):
+  def _pool(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     """(B, L, D) -> (B, D), or all tokens; and the weights of attention pooling."""
-    config, weights = self.block_config(), None
+    options, weights = self.options, None
     patch_tokens = tokens[:, self.prefix_length:]
-    if self.pool == 'token':
+    if options.pool == 'token':
       x = tokens[:, 0]
-    elif self.pool == 'gap':
+    elif options.pool == 'gap':
       x = jnp.mean(patch_tokens, axis=1)
-    elif self.pool == 'map':
+    elif options.pool == 'map':
       # Plain attention, whatever the options of the blocks.
-      plain = dataclasses.replace(config, qk_norm=False, qkv_bias=True)
+      plain = dataclasses.replace(options, qk_norm=False, qkv_bias=True)
       x, weights = heads.AttentionPooling(plain, name='MAPHead_0')(patch_tokens)
     else:
       x = tokens
-    if self.pool_norm:
-      x = config.layer_norm('pool_norm')(x)
+    if options.pool_norm:
+      x = blocks.layer_norm(options, 'pool_norm')(x)
     return x, weights
-
-  def block_config(self) -> blocks.BlockConfig:
-    """What the blocks and the attention pooling need to know of this model."""
-    names = [f.name for f in dataclasses.fields(blocks.BlockConfig)]
-    return blocks.BlockConfig(**{name: getattr(self, name) for name in names})
 
 
 def _tile(token: jax.Array, tokens: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax.config.sections import Config
-from vit_jax.models import flops, vit
+from vit_jax.models import vit
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.parallel import rules
 from vit_jax.plan.slices import Slice
@@ -92,16 +92,17 @@ def activation_bytes(model, image_size: tuple) -> int:
   """
   if not isinstance(model, vit.ViT):
     return _kept(model, image_size)
-  if not model.scan and model.remat == 'none':
-    model = model.clone(remat='dots')
+  options = model.options
+  if not options.scan and options.remat == 'none':
+    model = model.with_options(remat='dots')
   # The blocks are alike: the difference of two depths is one of them.
-  one, two = (_kept(model.clone(depth=depth), image_size) for depth in (1, 2))
-  kept = one + (model.depth - 1) * (two - one)
-  if model.remat == 'full':
+  one, two = (_kept(model.with_options(depth=depth), image_size) for depth in (1, 2))
+  kept = one + (options.depth - 1) * (two - one)
+  if options.remat == 'full':
     # One block at a time is recomputed, and then is there as a whole.
-    whole = model.clone(remat='dots', scan=False)
-    kept += (_kept(whole.clone(depth=2), image_size)
-             - _kept(whole.clone(depth=1), image_size))
+    whole = model.with_options(remat='dots', scan=False)
+    kept += (_kept(whole.with_options(depth=2), image_size)
+             - _kept(whole.with_options(depth=1), image_size))
   return kept
 
 
@@ -134,5 +135,5 @@ def step_flops(job: job_lib.Job) -> int:
 
   A backward pass costs twice the forward pass; recomputation is not counted.
   """
-  per_image = flops.forward_flops(job.model, job.config.data.image_size)
+  per_image = job.model.flops(job.config.data.image_size)
   return 3 * per_image * job.config.batch_size

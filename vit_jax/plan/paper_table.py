@@ -6,7 +6,7 @@ pass costs twice its forward pass, and an epoch has the 303 million images and i
 224 pixels that the paper names.
 """
 
-from vit_jax.models import flops, variants
+from vit_jax.models import variants
 
 JFT_IMAGES = 303e6
 JFT_CLASSES = 18_000  # "18k"
@@ -43,7 +43,7 @@ ROWS = (
 def exaflops(variant: str, options: dict, epochs: float) -> float:
   """Of pre-training a model on JFT-300M."""
   model = variants.create(variant, JFT_CLASSES, **options)
-  return 3 * flops.forward_flops(model, _SIZE) * JFT_IMAGES * epochs / 1e18
+  return 3 * model.flops(_SIZE) * JFT_IMAGES * epochs / 1e18
 
 
 def text() -> str:

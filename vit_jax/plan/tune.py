@@ -168,7 +168,7 @@ def _form(config):
 def _projection(config):
   """The form of the blocks' products that 'auto' stands for."""
   model = _vit(config)
-  return config.model.projection if model is None else model.projection
+  return config.model.projection if model is None else model.options.projection
 
 
 def describe(config: Config) -> str:

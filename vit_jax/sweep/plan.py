@@ -1,6 +1,6 @@
 """What a sweep would run, how long, and what of it is done; starts nothing."""
 
-from vit_jax.models import flops, variants
+from vit_jax.models import variants
 from vit_jax.sweep import locks, shares, timing
 from vit_jax.sweep.cells import Cell, shown
 from vit_jax.sweep.definition import Definition
@@ -100,4 +100,4 @@ def _totals(rows, pace, definition, results):
 def _flops(config):
   # Forward, and twice that backward. The head's classes are up to the data: without.
   model = variants.from_section(config.model, 1, 'cpu')
-  return 3 * flops.forward_flops(model, config.data.image_size)
+  return 3 * model.flops(config.data.image_size)

@@ -17,6 +17,7 @@ from vit_jax.config.sections import (
   Config,
   InitSection,
   MeshSection,
+  ModelSection,
   PreprocessSection,
   ProfileSection,
 )
@@ -24,9 +25,6 @@ from vit_jax.models import resnet, variants
 
 BATCH_SIZE, STEPS, EXAMPLES = 8, 3, 64
 _WIDTH, _DEPTH, _HEADS = 32, 2, 2
-# Sizes that a variant's name settles and the fields of a section may replace.
-_SIZES = ('width', 'depth', 'mlp_dim', 'num_heads', 'token_mlp_dim', 'patch_size',
-          'resnet_width', 'resnet_blocks')
 # Patches along the shorter side of the image.
 _GRID = 2
 
@@ -35,9 +33,11 @@ def debug_form(config: Config) -> Config:
   """The checked debug form of a checked recipe.
 
   Raises:
-    UserError: if the recipe names an unknown model.
+    UserError: if the recipe names an unknown or impossible model.
   """
-  image_size = _image_size(config)
+  # Sizes and strides are the same on every platform.
+  model = variants.from_section(config.model, 1, 'cpu')
+  image_size = _image_size(config.data.image_size, model.strides)
   factors = tuple(new / old for new, old in zip(
       image_size, config.data.image_size, strict=True))
   schedule = dataclasses.replace(
@@ -58,44 +58,32 @@ def debug_form(config: Config) -> Config:
   return config_lib.check(dataclasses.replace(
       config, total_steps=STEPS, total_epochs=0.0, batch_size=BATCH_SIZE,
       accum_steps=1, eval_batch_size=BATCH_SIZE, log_every=1, eval_every=STEPS,
-      model=_model(config.model), data=data, schedule=schedule, mesh=MeshSection(),
+      model=_model(config.model, model.options), data=data, schedule=schedule,
+      mesh=MeshSection(),
       checkpoint=checkpoint, init=InitSection(), profile=ProfileSection(),
       evaluators=evaluators, tuned=''))
 
 
-def _sizes(model) -> dict:
-  """What the variant's name settles, and what replaces it."""
-  fields = variants.decode(model.variant) if model.variant else {}
-  own = {name: getattr(model, name) for name in _SIZES if getattr(model, name)}
-  return fields | own
-
-
-def _model(model):
-  sizes = _sizes(model)
+def _model(section: ModelSection, options: ModelSection) -> ModelSection:
+  """Smaller wherever the model's complete `options` have a size."""
   small = {'width': _WIDTH, 'depth': _DEPTH, 'mlp_dim': 2 * _WIDTH,
            'num_heads': _HEADS, 'token_mlp_dim': 2 * _WIDTH,
            'resnet_width': resnet.GROUPS}
-  small = {name: value for name, value in small.items() if sizes.get(name)}
-  if sizes.get('resnet_blocks'):
-    small['resnet_blocks'] = (1,) * len(sizes['resnet_blocks'])
-  if model.representation_size:
+  small = {name: value for name, value in small.items() if getattr(options, name)}
+  if options.resnet_blocks:
+    small['resnet_blocks'] = (1,) * len(options.resnet_blocks)
+  if options.representation_size:
     small['representation_size'] = _WIDTH
-  return dataclasses.replace(model, **small)
+  return dataclasses.replace(section, **small)
 
 
-def _image_size(config):
-  """As many patches as `_GRID` says, with about the recipe's aspect ratio."""
-  sizes = _sizes(config.model)
-  stride = 1
-  if sizes.get('resnet_width'):
-    # The root halves twice, every block after the first once.
-    stride = 4 * 2 ** max(len(sizes.get('resnet_blocks', ())) - 1, 0)
-  token = [stride * side for side in sizes.get('patch_size', (1, 1))]
-  grid = [max(size // side, 1) for size, side in zip(
-      config.data.image_size, token, strict=True)]
+def _image_size(full: tuple[int, int], token: tuple[int, int]) -> tuple[int, int]:
+  """As many patches as `_GRID` says, with about the aspect ratio of the full size."""
+  grid = [max(size // side, 1) for size, side in zip(full, token, strict=True)]
   shorter = min(grid)
-  return tuple(side * max(1, round(n * min(_GRID, shorter) / shorter))
-               for side, n in zip(token, grid, strict=True))
+  h, w = (side * max(1, round(n * min(_GRID, shorter) / shorter))
+          for side, n in zip(token, grid, strict=True))
+  return h, w
 
 
 def _preprocess(section: PreprocessSection, image_size, factors):

@@ -3,9 +3,7 @@
 import math
 
 import jax
-import numpy as np
 
-from vit_jax.models import flops
 from vit_jax.parallel import rules
 
 
@@ -22,7 +20,7 @@ def describe(job, data_input, workdir, start: int) -> str:
   ema = ('' if state.ema is None else
          f', {_si(rules.bytes_held(state.ema))}B moving average')
   count = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
-  per_image = flops.forward_flops(job.model, config.data.image_size)
+  per_image = job.model.flops(config.data.image_size)
   h, w = config.data.image_size
   accum = (f', in {config.accum_steps} accumulation steps'
            if config.accum_steps > 1 else '')
@@ -40,8 +38,7 @@ def describe(job, data_input, workdir, start: int) -> str:
       ('model', f'{config.model.variant or "custom"}: {count:,} parameters, '
        f'{_si(per_image)}FLOPs per image forward, {_si(3 * per_image)}FLOPs per '
        f'image of training'),
-      ('compute', f'{np.dtype(job.model.dtype)} with {np.dtype(job.model.param_dtype)} '
-       'parameters'),
+      ('compute', f'{job.model.dtype} with {job.model.param_dtype} parameters'),
       ('state', f'{_si(param_bytes)}B parameters, {_si(opt_bytes)}B optimizer '
        f'state{ema} per device'),
       ('workdir', f'{workdir}' + (f', resuming at step {start}' if start else '')),
