@@ -2,7 +2,6 @@
 
 import json
 import re
-import types
 
 import golden
 import jax
@@ -212,5 +211,4 @@ def test_architectures_that_timm_has(variant, name):
 @pytest.mark.parametrize('width, mlp_dim', [
     (1152, 4304), (24, 60), (49, 1), (1408, 6144)])
 def test_mlp_ratio_as_timm_rounds_it(width, mlp_dim):
-  model = types.SimpleNamespace(width=width, mlp_dim=mlp_dim)
-  assert int(width * timm_names._mlp_ratio(model)) == mlp_dim
+  assert int(width * timm_names._mlp_ratio(width, mlp_dim)) == mlp_dim

@@ -4,6 +4,7 @@ import math
 
 from vit_jax.checkpoints.detect import AmbiguousError, Detected, Shapes
 from vit_jax.checkpoints.jax_names import POSITIONS
+from vit_jax.models import bit, variants
 from vit_jax.runtime.errors import UserError
 
 _ATTENTION = 'MultiHeadDotProductAttention_0'
@@ -95,8 +96,8 @@ def _resnet(shapes):
       'resnet_width': shapes.get(root, 4)[-1],
       'resnet_blocks': tuple(
           shapes.count(f'block{b}/unit') for b in range(1, blocks + 1))}
-  return Detected('big_vision', options, num_classes, None,
-                  variant='R50x1' if version == 2 else 'R50x1-v1')
+  variant = bit.in_version(variants.OF_CLASS['BiT'], version)
+  return Detected('big_vision', options, num_classes, None, variant=variant)
 
 
 def _mixer(shapes):
@@ -109,5 +110,6 @@ def _mixer(shapes):
   num_classes = shapes.get('head/kernel', 2)[1] if 'head/kernel' in shapes else 0
   side = math.isqrt(tokens)
   return Detected(
-      'vision_transformer', options, num_classes, tokens, variant='Mixer-B/16',
-      grid=(side, side) if side * side == tokens else None)
+      'vision_transformer', options, num_classes, tokens,
+      grid=(side, side) if side * side == tokens else None,
+      variant=variants.OF_CLASS['Mixer'])

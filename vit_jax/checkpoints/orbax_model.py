@@ -23,10 +23,6 @@ from vit_jax.runtime.errors import UserError
 from vit_jax.training import workdir as workdir_lib
 
 _MODEL, _PARAMS, _FORMAT = 'model.json', 'params', 'vit_jax model 1'
-# Class of the model -> a variant of it, to give `variants.create` every field.
-_VARIANTS = {
-    **{family.cls.__name__: family.examples[0] for family in variants.FAMILIES},
-    'ViT': ''}
 
 
 def is_model(path: epath.Path) -> bool:
@@ -109,7 +105,7 @@ def read_workdir(
 
 def _detected(class_name, options, image_size):
   options = dict(options)
-  variant, num_classes = _VARIANTS[class_name], options.pop('num_classes')
+  variant, num_classes = variants.OF_CLASS[class_name], options.pop('num_classes')
   detected = Detected('vit_jax', options, num_classes, None, variant=variant)
   model = detected.create({})
   if model.options.patch_size:

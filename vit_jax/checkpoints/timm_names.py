@@ -69,7 +69,8 @@ def config(model, grid, variant: str) -> dict:
   args = {
       'patch_size': height if height == width else [height, width],
       'embed_dim': options.width, 'depth': options.depth,
-      'num_heads': options.num_heads, 'mlp_ratio': _mlp_ratio(model),
+      'num_heads': options.num_heads,
+      'mlp_ratio': _mlp_ratio(options.width, options.mlp_dim),
       'qkv_bias': options.qkv_bias, 'qk_norm': options.qk_norm,
       'class_token': model.has_class_token, 'reg_tokens': options.registers,
       'global_pool': _POOL[options.pool], 'fc_norm': options.pool_norm,
@@ -101,12 +102,11 @@ def config(model, grid, variant: str) -> dict:
   }
 
 
-def _mlp_ratio(model):
-  options = model.options
+def _mlp_ratio(width: int, mlp_dim: int) -> float:
   # timm takes int(width * ratio), which rounding can make one too small.
-  ratio = options.mlp_dim / options.width
-  exact = int(options.width * ratio) == options.mlp_dim
-  return ratio if exact else (options.mlp_dim + 0.5) / options.width
+  ratio = mlp_dim / width
+  exact = int(width * ratio) == mlp_dim
+  return ratio if exact else (mlp_dim + 0.5) / width
 
 
 def _positions(model, class_token):

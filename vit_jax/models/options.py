@@ -5,21 +5,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from vit_jax.config.sections import ModelSection
-from vit_jax.models import blocks, resnet, vit
+from vit_jax.config.settings import declared
+from vit_jax.models import resnet, vit
 from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
 
-CHOICES = {
-    'pool': ('token', 'gap', 'map', 'none'),
-    'class_token': ('auto', 'yes', 'no'),
-    'position_embedding': ('learned', 'sincos2d'),
-    'position_prefix': ('class', 'all', 'none'),
-    'gelu': ('tanh', *(name for name in blocks.GELUS if name != 'tanh')),
-    'std_conv_eps_form': ('auto', *resnet.STANDARDISATIONS),
-    'remat': ('none', *vit.REMAT_POLICIES),
-    'projection': ('auto', '2d', '3d'),
-    'softmax_dtype': ('float32', 'compute'),
-}
 _SIZES = ('width', 'depth', 'mlp_dim', 'token_mlp_dim', 'num_heads')
 _COUNTS = ('num_classes', 'representation_size', 'registers', 'resnet_width')
 _RATES = ('dropout', 'attention_dropout', 'stochastic_depth')
@@ -49,8 +39,10 @@ def check_values(model: Model) -> None:
       if name in settings and not allows(settings[name]):
         raise UserError(f'model {name} is {settings[name]!r}; expected {expected}.')
 
-  for name, choices in CHOICES.items():
-    require([name], choices.__contains__, 'one of ' + ', '.join(map(str, choices)))
+  for name, setting in declared(ModelSection).items():
+    if setting.choices:
+      require([name], setting.choices.__contains__,
+              f'one of {", ".join(setting.choices)}')
   require(_SIZES, _is_whole(1), 'a positive whole number')
   require(_COUNTS, _is_whole(0), 'a whole number, 0 for none')
   require(_SWITCHES, lambda x: isinstance(x, bool), 'True or False')

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.config.sections import ModelSection
+from vit_jax.config.settings import declared
 from vit_jax.models import bit, mixer, options, vit
 from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
@@ -44,10 +45,6 @@ HYBRIDS = {
     'R50+L/32': ('L', (3, 4, 6, 3), 1),
 }
 _SIZE_FIELDS = ('width', 'depth', 'mlp_dim', 'num_heads')
-# Fields of a section that keep the variant's value by being 0 or ().
-_VARIANT_FIELDS = (
-    *_SIZE_FIELDS, 'token_mlp_dim', 'patch_size', 'resnet_width', 'resnet_blocks')
-_DTYPES = ('float32', 'bfloat16', 'float16', 'float64')
 
 
 def _decode_vit(variant: str) -> dict[str, Any] | None:
@@ -91,6 +88,9 @@ FAMILIES = (
            f'{", ".join(map(str, bit.DEPTHS))}',
            ('R50x1', 'R50x3', 'R101x1', 'R101x3', 'R152x2', 'R152x4')),
 )
+# Class -> a name of it, to which options give all sizes.
+OF_CLASS = {
+    **{family.cls.__name__: family.examples[0] for family in FAMILIES}, 'ViT': ''}
 
 
 def create(variant: str, num_classes: int, **given: Any) -> Model:
@@ -132,8 +132,9 @@ def from_section(section: ModelSection, num_classes: int, platform: str) -> Mode
   given = dataclasses.asdict(section)
   variant = given.pop('variant')
   known, defaults = _find(variant)[0].OPTIONS, dataclasses.asdict(ModelSection())
-  for name, value in list(given.items()):
-    if value == defaults[name] and (name in _VARIANT_FIELDS or name not in known):
+  for name, setting in declared(ModelSection).items():
+    if given.get(name) == defaults[name] and (
+        setting.from_variant or name not in known):
       del given[name]
   if given['dtype'] == 'auto':
     given['dtype'] = _auto_dtype(platform)
@@ -163,9 +164,10 @@ def _dtype_name(name: str, value: Any) -> str:
     dtype = jnp.dtype(value)
   except TypeError:
     dtype = None
-  if dtype is None or dtype.name not in _DTYPES:
+  names = declared(ModelSection)['param_dtype'].choices
+  if dtype is None or dtype.name not in names:
     raise UserError(
-        f'model {name} is {value!r}; expected one of {", ".join(_DTYPES)}'
+        f'model {name} is {value!r}; expected one of {", ".join(names)}'
         f'{" or auto" if name == "dtype" else ""}.')
   return dtype.name
 
