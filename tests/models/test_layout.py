@@ -78,6 +78,13 @@ def test_same_initial_values_from_the_same_key():
   _equal(unrolled, layout.unstack_blocks(scanned))
 
 
+def test_init_of_an_encoder_of_blocks_alone():
+  model = MODEL.with_options(
+      position_embedding='sincos2d', pool='gap', pool_norm=True)
+  params = jax.eval_shape(lambda: layout.init(model, jax.random.key(0), SIZE))
+  assert set(params['Transformer']) == {'encoderblock_0', 'encoderblock_1'}
+
+
 def test_init_without_arrays():
   shapes = jax.eval_shape(lambda key: layout.init(MODEL, key, SIZE), jax.random.key(0))
   assert jax.tree.map(lambda x: (x.shape, x.dtype), shapes) == jax.tree.map(

@@ -8,6 +8,7 @@ from vit_jax import config as config_lib
 from vit_jax.data import open_input
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.plan import data_facts, memory, slices, trial
+from vit_jax.runtime.errors import UserError
 from vit_jax.training import job as job_lib
 
 _CONFIG = {
@@ -144,12 +145,12 @@ def test_data_that_are_not_here(name, split, classes, size, shape, tmp_path):
 
 def test_flags_stand_for_data(tmp_path):
   config = _config(**{'data.name': 'folder', 'data.dir': str(tmp_path / 'none')})
-  with pytest.raises(config_lib.UserError, match='--num_classes'):
+  with pytest.raises(UserError, match='--num_classes'):
     data_facts.find(config)
   found = data_facts.find(config, num_classes=7)
   assert (found.num_classes, found.num_examples) == (7, 0)
   epochs = config_lib.with_values(config, {'total_steps': 0, 'total_epochs': 3.0})
-  with pytest.raises(config_lib.UserError, match='--num_examples'):
+  with pytest.raises(UserError, match='--num_examples'):
     data_facts.find(epochs, num_classes=7)
   found = data_facts.find(epochs, num_classes=7, num_examples=3200)
   assert data_facts.total_steps(epochs, found) == 300
@@ -157,7 +158,7 @@ def test_flags_stand_for_data(tmp_path):
 
 def test_a_batch_that_does_not_divide_is_an_error():
   config = _config(batch_size=33)
-  with pytest.raises(config_lib.UserError, match='33'):
+  with pytest.raises(UserError, match='33'):
     trial.analyse(config, data_facts.find(config),
                   trial.Target(slices.parse('v5e:2x2')))
 

@@ -4,7 +4,8 @@ import re
 
 from vit_jax.checkpoints import hf_names
 from vit_jax.checkpoints.detect import Detected, Shapes, heads_of_size
-from vit_jax.models import variants
+from vit_jax.config.sections import ModelSection
+from vit_jax.models import resnet, variants
 from vit_jax.runtime.errors import UserError
 
 # timm's act_layer -> gelu.
@@ -137,9 +138,8 @@ def timm(shapes: Shapes, config: dict, overrides: dict) -> Detected:
   entries = shapes.get('pos_embed', 3)[1]
   prefix = int(class_token) + registers
   size = args.get('img_size') or pretrained.get('input_size', (0,))[1:] or None
-  stride = [p * 4 * 2**max(len(options['resnet_blocks']) - 1, 0) for p in patch
-            ] if 'resnet_width' in options else patch
-  grid = _grid(size, stride)
+  stride = resnet.stride(ModelSection(**_timm_resnet(shapes)))
+  grid = _grid(size, [p * stride for p in patch])
   embedded = not args.get('no_embed_class', not _fits(entries - prefix, grid))
   options['position_prefix'] = 'none'
   if embedded and prefix:

@@ -56,7 +56,9 @@ def init(model: Model, key: jax.Array, image_size: tuple[int, int]) -> Params:
     tokens = jnp.zeros((1, 1, model.options.width))
     stacked = jax.lax.map(
         lambda key: block.init(key, tokens)['params'], block_keys)
-    return params | {'Transformer': params['Transformer'] | {_STACKED: stacked}}
+    # Without blocks nothing is left of an encoder with neither positions nor norms.
+    rest = params.get('Transformer', {})
+    return params | {'Transformer': rest | {_STACKED: stacked}}
 
   params = draw(rest_key, jax.random.split(blocks_key, model.options.depth))
   return params if model.options.scan else unstack_blocks(params)
