@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from vit_jax.config.sections import DataSection, PreprocessSection
-from vit_jax.data import open_input, prediction, tensorflow
-from vit_jax.preprocessing import placement as preprocess
+from vit_jax.data import open_input, read_image_files, tensorflow
+from vit_jax.preprocessing import placement
 from vit_jax.preprocessing.host import colour, randaugment
 from vit_jax.preprocessing.host import ops as host_ops
 from vit_jax.runtime.errors import UserError
@@ -216,7 +216,7 @@ RANDAUGMENT = PreprocessSection(crop='inception', flip=True, randaugment_layers=
 
 
 def batches(data, start, count, rows, batch_size=8):
-  iterator = open_input(data, 'train', train=True).train_batches(
+  iterator = open_input(data, 'train', train=True).start().train_batches(
       5, batch_size, rows, start)
   return np.stack([next(iterator)['image'] for _ in range(count)])
 
@@ -259,12 +259,12 @@ def test_the_rest_is_left_to_the_accelerator():
   section = PreprocessSection(
       resize=(48, 48), crop='random', flip=True, jitter=(.4, .4, .4, .1), greyscale=.2,
       erase=.25, erase_fill='noise')
-  for cached in (True, False):
-    plan = preprocess.make_plan(section, (40, 40), None, cached)
-    assert preprocess.random_settings(plan.host).keys() == (
-        set() if cached else {'crop'})
+  for placed, random_on_host in (
+      (placement.place_cached(section, (40, 40), None), set()),
+      (placement.place_streamed(section, (40, 40), None), {'crop'})):
+    assert placement.random_settings(placed.host).keys() == random_on_host
     for name in ('flip', 'jitter', 'greyscale', 'erase', 'erase_fill'):
-      assert getattr(plan.remaining, name) == getattr(section, name)
+      assert getattr(placed.remaining, name) == getattr(section, name)
 
 
 @pytest.mark.parametrize('section', [
@@ -273,11 +273,11 @@ def test_the_rest_is_left_to_the_accelerator():
     PreprocessSection(greyscale=0.5), PreprocessSection(erase=0.5)])
 def test_evaluation_refuses_it(section, cifar_dir, tmp_path):
   data = DataSection('cifar10', cifar_dir, image_size=(20, 20), eval=section)
-  name = next(iter(preprocess.random_settings(section)))
+  name = next(iter(placement.random_settings(section)))
   with pytest.raises(UserError, match=f'config.data.eval has {name}=.*nothing random'):
     open_input(data, 'test', train=False)
   with pytest.raises(UserError, match='nothing random'):
-    prediction.predict_images([tmp_path / 'unread.png'], data)
+    read_image_files([tmp_path / 'unread.png'], data)
 
 
 @pytest.mark.parametrize('values, told', [
@@ -299,7 +299,7 @@ def test_evaluation_refuses_it(section, cifar_dir, tmp_path):
     (dict(crop_area=(.5,)), 'crop_area')])
 def test_impossible_settings_are_explained(values, told):
   with pytest.raises(UserError, match=told):
-    preprocess.make_plan(PreprocessSection(**values), (24, 24), (32, 32, 3), True)
+    placement.place_cached(PreprocessSection(**values), (24, 24), (32, 32, 3))
 
 
 def test_blend_keeps_and_replaces(tf):

@@ -56,37 +56,52 @@ class Placement:
   remaining: PreprocessSection
 
 
-def place(section: PreprocessSection, image_size: Sequence[int],
-          image_shape: Sequence[int] | None, *, cached: bool) -> Placement | None:
-  """The placement, or None where images can't be cached: see `why_not_cached`.
+def place_streamed(section: PreprocessSection, image_size: Sequence[int],
+                   image_shape: Sequence[int] | None) -> Placement:
+  """Of images that are decoded anew for every batch, and cropped on the way.
 
   Args:
     section: the preprocessing of a run.
     image_size: (height, width) of the model input.
     image_shape: (height, width, channels) of every decoded image; None: varies.
-    cached: decoded once; random crops must then come later. Otherwise decoded
-      anew for every batch, and cropped on the way.
 
   Raises:
     UserError: for preprocessing that cannot be done.
   """
+  return min(_possible(section, image_size, image_shape), key=_pixels)
+
+
+def place_cached(section: PreprocessSection, image_size: Sequence[int],
+                 image_shape: Sequence[int] | None) -> Placement | None:
+  """As `place_streamed`, of images that are decoded once: what is random comes later.
+
+  None where that can't be; `why_not_cached` says why.
+  """
+  fixed = [placement for placement in _possible(section, image_size, image_shape)
+           if not random_settings(placement.host)]
+  return min(fixed, key=_pixels, default=None)
+
+
+def _pixels(placement: Placement) -> int:
+  # `min` takes the first of equals, the one that leaves most to the accelerator.
+  return placement.host_size[0] * placement.host_size[1]
+
+
+def _possible(section: PreprocessSection, image_size: Sequence[int],
+              image_shape: Sequence[int] | None) -> list[Placement]:
   check_values(section, 'data.train.')
   check_crop(section, image_size, image_shape)
-  found = [_divided(section, count, image_size, image_shape, cached=cached)
-           for count in range(len(OPERATIONS) + 1)]
-  # `min` takes the first of equals, the one that leaves most to the accelerator.
-  return min((placement for placement in found if placement),
-             key=lambda p: p.host_size[0] * p.host_size[1], default=None)
+  divided = [_divided(section, count, image_size, image_shape)
+             for count in range(len(OPERATIONS) + 1)]
+  return [placement for placement in divided if placement]
 
 
 def _divided(section: PreprocessSection, count: int, image_size: Sequence[int],
-             image_shape: Sequence[int] | None, *, cached: bool) -> Placement | None:
+             image_shape: Sequence[int] | None) -> Placement | None:
   """The placement whose host does the first `count` operations, if that can be."""
   names = tuple(OPERATIONS)
   host, remaining = _without(section, names[count:]), _without(section, names[:count])
-  possible = (not _names_on(host, 'device') and not _names_on(remaining, 'host')
-              and not (cached and random_settings(host)))
-  if not possible:
+  if _names_on(host, 'device') or _names_on(remaining, 'host'):
     return None
   if 'crop' in names[:count]:
     return Placement(host, _pair(image_size), remaining)
@@ -123,7 +138,7 @@ def _pair(size: Sequence[int]) -> tuple[int, int]:
 
 
 def why_not_cached(section: PreprocessSection) -> str:
-  """Why `place` found no way to cache, and what to do about it."""
+  """Why `place_cached` found no way, and what to do about it."""
   if section.randaugment_layers:
     return ('config.data.train.randaugment_layers is '
             f'{section.randaugment_layers}, and RandAugment makes new images each '
