@@ -11,7 +11,6 @@ import tensorflow_datasets as tfds
 
 from vit_jax.config.sections import DataSection, PreprocessSection
 from vit_jax.data import cached, open_input, order, tensorflow
-from vit_jax.preprocessing import placement
 from vit_jax.runtime.errors import UserError
 
 INCEPTION = PreprocessSection(crop='inception')
@@ -184,27 +183,3 @@ def test_mode_and_shape_are_known_from_metadata(cifar_dir, imagenet_dir):
     mode(*jpegs, 'validation', False, eval=INCEPTION)
   with pytest.raises(UserError, match='sometimes'):
     mode(*cifar, 'train', True, cache='sometimes')
-
-
-def test_the_host_leaves_the_fewest_pixels():
-  small_raw = placement.place_cached(
-      PreprocessSection(crop='random', pad=4, flip=True), (32, 32), (32, 32, 3))
-  assert small_raw.host_size == (32, 32) and small_raw.remaining.pad == 4
-  resized = PreprocessSection(resize=(48, 48), crop='random', flip=True)
-  kept = placement.place_cached(resized, (40, 40), None)
-  assert kept.host_size == (48, 48)
-  assert kept.remaining == dataclasses.replace(resized, resize=())
-  streamed = placement.place_streamed(resized, (40, 40), None)
-  assert streamed.host_size == (40, 40)
-  assert streamed.remaining == PreprocessSection(flip=True)
-  assert placement.place_cached(INCEPTION, (40, 40), None) is None
-
-
-@pytest.mark.parametrize('section, told', [
-    (PreprocessSection(crop='center'), 'central'),
-    (PreprocessSection(method='nearest'), 'bilinear'),
-    (PreprocessSection(resize=(20, 20), crop='random', pad=1), '20x20'),
-])
-def test_impossible_preprocessing_is_explained(section, told):
-  with pytest.raises(UserError, match=told):
-    placement.place_streamed(section, (24, 24), None)

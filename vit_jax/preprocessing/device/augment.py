@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.config.sections import PreprocessSection
+from vit_jax.preprocessing import placement
 from vit_jax.preprocessing.device import colour, erasing
 from vit_jax.preprocessing.device import crop as crops
 from vit_jax.preprocessing.device.resize import resize
-from vit_jax.preprocessing.placement import OPERATIONS, random_settings, small_size
 
 # Uniform draws per example for each operation, in the order of their columns. Those
 # of what the accelerator alone does are there only where any of it is wanted.
@@ -69,10 +69,9 @@ def eval_images(images: jax.Array, remaining: PreprocessSection,
 
   Raises ValueError where `remaining` has anything random.
   """
-  if random_settings(remaining):
-    raise ValueError(
-        f'Evaluation cannot use {random_settings(remaining)}, expected nothing random; '
-        'change config.data.eval.')
+  if found := placement.random_settings(remaining):
+    raise ValueError(f'Evaluation cannot use {found}, expected nothing random; change '
+                     'config.data.eval.')
   images = _resized(images.astype(jnp.float32), remaining)
   images = crops.crop(images, None, remaining, image_size)
   return _in_range(_in_bounds(images, remaining), value_range)
@@ -81,7 +80,7 @@ def eval_images(images: jax.Array, remaining: PreprocessSection,
 def _draw(key: jax.Array, batch_size: int,
           section: PreprocessSection) -> dict[str, jax.Array]:
   """(B, its number) draws for every operation, uniform in [0, 1)."""
-  late = [name for name in _DRAWS if OPERATIONS[name].side == 'device']
+  late = [name for name in _DRAWS if placement.OPERATIONS[name].side == 'device']
   counts = _DRAWS
   if not any(getattr(section, name) for name in late):
     counts = {name: count for name, count in _DRAWS.items() if name not in late}
@@ -97,7 +96,7 @@ def _resized(images: jax.Array, section: PreprocessSection) -> jax.Array:
   if section.resize:
     images = resize(images, section.resize, section.method, section.antialias)
   if section.resize_small:
-    size = small_size(images.shape[1:3], section.resize_small)
+    size = placement.small_size(images.shape[1:3], section.resize_small)
     images = resize(images, size, section.method, section.antialias)
   return images
 
