@@ -34,7 +34,8 @@ def _never(value: Any) -> bool:
 
 
 # The operations in their order, by the setting that turns each on; the defaults of
-# `PreprocessSection` turn all of them off.
+# `PreprocessSection` turn all of them off. What the host alone does comes before what
+# the accelerator alone does.
 OPERATIONS = {
     'resize': Operation('either', _never),
     'resize_small': Operation('either', _never),
