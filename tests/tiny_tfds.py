@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 from PIL import Image
 from tensorflow_datasets.core.splits import SplitDict, SplitInfo
 
@@ -77,7 +78,7 @@ def write_metadata(spec: str, data_dir: str | pathlib.Path,
   """Metadata alone, which say that the splits have these sizes."""
   builder = tfds.builder(spec, data_dir=str(data_dir))
   template = tfds.core.ShardedFileTemplate(
-      dataset_name=builder.name, data_dir=pathlib.Path(builder.data_dir),
+      dataset_name=builder.name, data_dir=epath.Path(builder.data_dir),
       filetype_suffix='tfrecord')
   builder.info.set_splits(SplitDict([
       SplitInfo(name=split, shard_lengths=[count], num_bytes=0,
