@@ -16,6 +16,8 @@ import pathlib
 import statistics
 import sys
 import time
+from types import ModuleType
+from typing import Any
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
@@ -33,7 +35,7 @@ CROP = PreprocessSection(crop='inception')
 _BATCH = 8
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
   tf = tensorflow.load()
   encoded = jpegs(args.images)
   pipelines = {name: pipeline(tf, encoded, function)
@@ -42,11 +44,12 @@ def main(args):
   costs = {name: [] for name in pipelines}
   for datasets in pipelines.values():
     cpu_seconds(datasets)  # Starts threads.
+  seconds = {}
   for _ in range(args.rounds):
     seconds = {name: cpu_seconds(datasets) for name, datasets in pipelines.items()}
     for name in pipelines:
       costs[name].append(seconds[name] / seconds[base])
-    milliseconds = 1000 * seconds[base] / (args.images - _BATCH)
+  milliseconds = 1000 * seconds[base] / (args.images - _BATCH)
   print(f'{args.images} images to {args.size}x{args.size}, {args.rounds} rounds; '
         f'{base} took {milliseconds:.2f} ms of CPU per image in the last.\n')
   print('| after reading, per image | x CPU | range |')
@@ -56,7 +59,7 @@ def main(args):
           f'{min(ratios):.2f} to {max(ratios):.2f} |')
 
 
-def functions(tf, side) -> dict:
+def functions(tf: ModuleType, side: int) -> dict[str, host_ops.Prepare]:
   """Name -> `(bytes, seed) -> image`; the first is what the others are compared to."""
   size = (side, side)
   crop = host_ops.make_prepare(tf, CROP, size)
@@ -73,12 +76,12 @@ def functions(tf, side) -> dict:
   return found
 
 
-def keras_randaugment(tf, crop):
+def keras_randaugment(tf: ModuleType, crop: host_ops.Prepare) -> host_ops.Prepare:
   layer = tf.keras.layers.RandAugment(num_ops=2, factor=0.5, seed=0)
   return lambda data, seed: layer(tf.cast(crop(data, seed), tf.float32))
 
 
-def jpegs(count) -> list:
+def jpegs(count: int) -> list[bytes]:
   """Files whose contents differ: random windows of two photographs."""
   rng = np.random.default_rng(0)
   photographs = [Image.fromarray(x) for x in load_sample_images().images]  # 427x640.
@@ -96,7 +99,8 @@ def jpegs(count) -> list:
   return files
 
 
-def pipeline(tf, encoded, function):
+def pipeline(tf: ModuleType, encoded: list[bytes], function: host_ops.Prepare
+             ) -> tuple[Any, Any]:
   """(all images, the first batch of them) as datasets."""
   seeds = np.stack([np.zeros(len(encoded)), np.arange(len(encoded))], 1)
   dataset = tf.data.Dataset.from_tensor_slices((encoded, seeds.astype(np.int64)))
@@ -105,9 +109,9 @@ def pipeline(tf, encoded, function):
   return dataset, dataset.take(1)
 
 
-def cpu_seconds(datasets):
+def cpu_seconds(datasets: tuple[Any, Any]) -> float:
   """Of all images but the first batch, which stands for starting an iterator."""
-  def spent(dataset):
+  def spent(dataset: Any) -> float:
     began = time.process_time()
     for _ in dataset:
       pass

@@ -10,7 +10,7 @@ from image_data import encode, picture
 from PIL import Image
 
 from vit_jax.config.sections import DataSection, PreprocessSection
-from vit_jax.data import open_input, predict_images
+from vit_jax.data import open_input, read_image_files
 from vit_jax.runtime.errors import DataError
 
 ROWS = np.arange(4)
@@ -32,7 +32,7 @@ def shard(directory, n=1):
 
 
 def read_split(data, split='train'):
-  open_input(data, split, train=False).load()
+  open_input(data, split, train=False).start()
 
 
 @pytest.mark.parametrize('kind', ['tfrecord', 'array_record'])
@@ -84,14 +84,14 @@ DAMAGE = {
 def test_damaged_jpeg_stops_training(folder, damage):
   path = folder / 'train' / 'dog' / '05.jpg'
   path.write_bytes(DAMAGE[damage](path.read_bytes()))
-  data_input = open_input(folder_data(folder), 'train', train=True)
+  reader = open_input(folder_data(folder), 'train', train=True).start()
   with pytest.raises(DataError, match=r'split train, record \d+ \(file .*05.jpg'):
-    for _, _ in zip(range(3), data_input.train_batches(0, 4, ROWS), strict=False):
+    for _, _ in zip(range(3), reader.train_batches(0, 4, ROWS), strict=False):
       pass
 
 
-def labels_and_images(data_input, start=0, rows=ROWS, steps=9):
-  batches = data_input.train_batches(0, 4, rows, start)
+def labels_and_images(reader, start=0, rows=ROWS, steps=9):
+  batches = reader.train_batches(0, 4, rows, start)
   found = [next(batches) for _ in range(steps - start)]
   return (np.stack([b['label'] for b in found]), np.stack([b['image'] for b in found]))
 
@@ -101,7 +101,8 @@ def test_skipping_is_a_function_of_the_position(folder):
   path = folder / 'train' / 'cat' / '02.jpg'
   path.write_bytes(path.read_bytes()[:-60])
   def fresh():
-    return open_input(folder_data(folder, max_bad_records=2), 'train', train=True)
+    return open_input(
+        folder_data(folder, max_bad_records=2), 'train', train=True).start()
   whole = fresh()
   labels, images = labels_and_images(whole)
   assert len(whole.bad_records) == 2
@@ -115,25 +116,26 @@ def test_skipping_is_a_function_of_the_position(folder):
 def test_skipping_stops_at_its_bound(folder):
   for name in ('cat/02', 'cat/04', 'dog/05'):
     (folder / 'train' / f'{name}.jpg').write_bytes(b'no image')
-  data_input = open_input(folder_data(folder, max_bad_records=2), 'train', train=True)
+  reader = open_input(
+      folder_data(folder, max_bad_records=2), 'train', train=True).start()
   with pytest.raises(DataError, match='max_bad_records=2'):
-    labels_and_images(data_input)
+    labels_and_images(reader)
 
 
 @pytest.mark.parametrize('cache', ['always', 'never'])
 def test_evaluation_masks_bad_records(folder, cache):
   (folder / 'test' / 'dog' / '03.jpg').write_bytes(b'no image')
   data = folder_data(folder, max_bad_records=1, cache=cache)
-  data_input = open_input(data, 'test', train=False)
+  reader = open_input(data, 'test', train=False).start()
   for _ in range(2):  # A second evaluation counts nothing twice.
-    batches = list(data_input.eval_batches(4, ROWS))
+    batches = list(reader.eval_batches(4, ROWS))
     mask = np.concatenate([b['mask'] for b in batches])
-    assert mask.sum() == 4 and len(mask) == 8 and len(data_input.bad_records) == 1
+    assert mask.sum() == 4 and len(mask) == 8 and len(reader.bad_records) == 1
     images = np.concatenate([b['image'] for b in batches])
     assert not images[~mask].any() and images[mask].any((1, 2, 3)).all()
   data = folder_data(folder, cache=cache)
   with pytest.raises(DataError, match='03.jpg'):
-    list(open_input(data, 'test', train=False).eval_batches(4, ROWS))
+    list(open_input(data, 'test', train=False).start().eval_batches(4, ROWS))
 
 
 def test_cached_training_replaces_bad_records(cifar_dir, tmp_path):
@@ -145,10 +147,10 @@ def test_cached_training_replaces_bad_records(cifar_dir, tmp_path):
                      max_bad_records=1)
   found = {}
   for cache in ('always', 'never'):
-    data_input = open_input(
-        DataSection(**{**vars(data), 'cache': cache}), 'train', train=True)
-    found[cache] = labels_and_images(data_input, steps=13)
-    assert len(data_input.bad_records) == 1
+    reader = open_input(
+        DataSection(**{**vars(data), 'cache': cache}), 'train', train=True).start()
+    found[cache] = labels_and_images(reader, steps=13)
+    assert len(reader.bad_records) == 1
   np.testing.assert_array_equal(found['always'][0], found['never'][0])
   np.testing.assert_array_equal(found['always'][1], found['never'][1])
 
@@ -173,7 +175,7 @@ def test_unusual_but_intact_files(tmp_path):
   for name, raw in files.items():
     (tmp_path / name).write_bytes(raw)
   data = DataSection(image_size=image.shape[:2])
-  images, _ = predict_images([tmp_path / name for name in files], data)
+  images, _ = read_image_files([tmp_path / name for name in files], data)
   found = dict(zip(files, images, strict=True))
   for name in ('png.jpg', 'alpha.png', 'a.bmp', 'a.webp'):
     np.testing.assert_array_equal(found[name], image, err_msg=name)
@@ -191,6 +193,6 @@ def test_unusual_but_intact_files(tmp_path):
 def test_prediction_names_the_file(tmp_path, raw):
   (tmp_path / 'x.jpg').write_bytes(raw)
   with pytest.raises(DataError, match='x.jpg'):
-    predict_images([tmp_path / 'x.jpg'], DataSection())
+    read_image_files([tmp_path / 'x.jpg'], DataSection())
   with pytest.raises(DataError, match='missing.jpg'):
-    predict_images([tmp_path / 'missing.jpg'], DataSection())
+    read_image_files([tmp_path / 'missing.jpg'], DataSection())

@@ -138,7 +138,7 @@ def test_classes_of_the_published_heads(tmp_path, capsys):
   ids = [line.split()[0] for line in lines]
   truth = {data: ids.index(name.split('/')[0]) for name, data in IMAGES.items()}
   assert dict(split.read(i) for i in range(12)) == truth
-  batch = next(data_input.eval_batches(3, np.arange(3)))
+  batch = next(data_input.start().eval_batches(3, np.arange(3)))
   assert batch['image'].shape == (3, 16, 16, 3) and batch['mask'].all()
 
 

@@ -46,7 +46,7 @@ def test_sets_as_tfds_reads_them(real, cache):
   data_input = open_input(
       dataclasses.replace(real, cache=cache), 'validation', train=False)
   assert data_input.label_shape == (3,) and data_input.num_classes == 1000
-  batches = list(data_input.eval_batches(4, np.arange(4)))
+  batches = list(data_input.start().eval_batches(4, np.arange(4)))
   labels = np.concatenate([b['label'] for b in batches])
   mask = np.concatenate([b['mask'] for b in batches])
   assert labels.shape == (12, 3) and labels.dtype == np.int32 and mask.sum() == 10
@@ -60,7 +60,7 @@ def test_sets_as_tfds_reads_them(real, cache):
 def test_training_batches(real, cache):
   section = PreprocessSection()
   data = dataclasses.replace(real, cache=cache, train=section)
-  batches = open_input(data, 'validation', train=True).train_batches(
+  batches = open_input(data, 'validation', train=True).start().train_batches(
       0, 5, np.arange(5))
   rows = np.concatenate([next(batches)['label'] for _ in range(2)])
   found = sorted(tuple(sorted(row[row >= 0].tolist())) for row in rows)
@@ -73,7 +73,7 @@ def test_more_labels_than_there_is_room_for(real, cache):
   data_input = open_input(data, 'validation', train=False)
   # Not one of the records that may be skipped.
   with pytest.raises(UserError, match='has 3 labels.*max_labels=2; raise'):
-    list(data_input.eval_batches(4, np.arange(4)))
+    list(data_input.start().eval_batches(4, np.arange(4)))
 
 
 def test_sets_need_max_labels(real):

@@ -10,8 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from vit_jax.config.sections import DataSection, PreprocessSection
-from vit_jax.data import open_input, tensorflow
-from vit_jax.preprocessing import placement as preprocess
+from vit_jax.data import cached, open_input, order, tensorflow
 from vit_jax.runtime.errors import UserError
 
 INCEPTION = PreprocessSection(crop='inception')
@@ -45,11 +44,12 @@ def data(request, cifar_dir, imagenet):
 
 
 def test_global_batches_do_not_depend_on_hosts(data):
-  whole = take(open_input(data, 'train', train=True).train_batches(
-      5, 8, np.arange(8)), 4)
+  def of_host(rows):
+    reader = open_input(data, 'train', train=True).start()
+    return take(reader.train_batches(5, 8, rows), 4)
+  whole = of_host(np.arange(8))
   for hosts in (2, 4):
-    parts = [take(open_input(data, 'train', train=True).train_batches(5, 8, rows), 4)
-             for rows in np.split(np.arange(8), hosts)]
+    parts = [of_host(rows) for rows in np.split(np.arange(8), hosts)]
     for key in ('image', 'label'):
       joined = np.concatenate([stacked(part, key) for part in parts], axis=1)
       np.testing.assert_array_equal(joined, stacked(whole, key))
@@ -57,7 +57,7 @@ def test_global_batches_do_not_depend_on_hosts(data):
 
 def test_starting_late_equals_skipping(data):
   def batches(start):
-    return open_input(data, 'train', train=True).train_batches(
+    return open_input(data, 'train', train=True).start().train_batches(
         5, 8, np.arange(8), start)
   whole, late = take(batches(0), 6), take(batches(4), 2)
   for key in ('image', 'label'):
@@ -65,8 +65,8 @@ def test_starting_late_equals_skipping(data):
 
 
 def test_epochs_are_complete(cifar):
-  data_input = open_input(cifar, 'train', train=True)
-  batches = take(data_input.train_batches(0, 8, np.arange(8)), 25)
+  reader = open_input(cifar, 'train', train=True).start()
+  batches = take(reader.train_batches(0, 8, np.arange(8)), 25)
   images = stacked(batches, 'image').reshape(200, -1)
   for epoch in images.reshape(4, 50, -1):
     assert len({image.tobytes() for image in epoch}) == 50
@@ -75,11 +75,11 @@ def test_epochs_are_complete(cifar):
 
 @pytest.mark.parametrize('batch_size, hosts', [(8, 1), (8, 2), (20, 4), (13, 1)])
 def test_evaluation_is_exact(cifar, cifar_dir, batch_size, hosts):
-  data_input = open_input(cifar, 'test', train=False)
+  reader = open_input(cifar, 'test', train=False).start()
   seen = []
   for rows in np.split(np.arange(batch_size), hosts):
-    batches = list(data_input.eval_batches(batch_size, rows))
-    assert len(batches) == data_input.num_eval_batches(batch_size)
+    batches = list(reader.eval_batches(batch_size, rows))
+    assert len(batches) == order.num_eval_batches(reader.num_examples, batch_size)
     mask = stacked(batches, 'mask')
     seen += [image.tobytes() for image in stacked(batches, 'image')[mask]]
     assert not stacked(batches, 'image')[~mask].any()
@@ -99,21 +99,21 @@ def test_cached_equals_streaming(imagenet_dir, section):
     data = DataSection('imagenet2012', imagenet_dir, image_size=(24, 24), eval=section,
                        cache=cache)
     data_input = open_input(data, 'validation', train=False)
-    batches = list(data_input.eval_batches(4, np.arange(4)))
+    batches = list(data_input.start().eval_batches(4, np.arange(4)))
     assert batches[0]['image'].shape[1:] == data_input.stored_shape
     found.append(batches)
     assert data_input.mode == {'always': 'cached', 'never': 'streaming'}[cache]
-  for cached, streamed in zip(*found, strict=True):
+  for kept, streamed in zip(*found, strict=True):
     for key in ('image', 'label', 'mask'):
-      np.testing.assert_array_equal(cached[key], streamed[key])
+      np.testing.assert_array_equal(kept[key], streamed[key])
 
 
 def test_streamed_evaluation_equals_tfds_and_tf_image(imagenet_dir):
   tf = tensorflow.load()
   section = PreprocessSection(resize_small=32, crop='central')
   data = DataSection('imagenet2012', imagenet_dir, image_size=(24, 24), eval=section)
-  batches = open_input(data, 'validation', train=False).eval_batches(10, np.arange(10))
-  batch = next(batches)
+  reader = open_input(data, 'validation', train=False).start()
+  batch = next(reader.eval_batches(10, np.arange(10)))
   truth = tfds.builder('imagenet2012', data_dir=imagenet_dir).as_dataset(
       split='validation')
   for image, label, example in zip(batch['image'], batch['label'], truth, strict=True):
@@ -125,25 +125,31 @@ def test_streamed_evaluation_equals_tfds_and_tf_image(imagenet_dir):
 
 
 def test_random_crops_do_not_depend_on_threads(imagenet):
-  found = [
-      stacked(take(open_input(
-          dataclasses.replace(imagenet, decode_threads=threads), 'train', train=True
-      ).train_batches(1, 8, np.arange(8)), 3), 'image') for threads in (0, 1, 7)]
+  def images(threads):
+    data = dataclasses.replace(imagenet, decode_threads=threads)
+    reader = open_input(data, 'train', train=True).start()
+    return stacked(take(reader.train_batches(1, 8, np.arange(8)), 3), 'image')
+  found = [images(threads) for threads in (0, 1, 7)]
   np.testing.assert_array_equal(found[0], found[1])
   np.testing.assert_array_equal(found[0], found[2])
 
 
-def test_loading_is_done_once(cifar_dir):
+def test_decoding_is_done_once(cifar_dir, monkeypatch):
+  decoded, found = [], []
+  def decode_split(*args, original=cached.decode_split):
+    decoded.append(original(*args))
+    return decoded[-1]
+  monkeypatch.setattr(cached, 'decode_split', decode_split)
   data_input = open_input(DataSection('cifar10', cifar_dir, image_size=(32, 32)),
                           'train', train=True)
-  found = []
-  threads = [threading.Thread(target=lambda: found.append(data_input.load()))
+  assert not decoded
+  threads = [threading.Thread(target=lambda: found.append(data_input.start()))
              for _ in range(4)]
   for thread in threads:
     thread.start()
   for thread in threads:
     thread.join()
-  assert len(found) == 4 and len(set(map(id, found))) == 1
+  assert len(found) == 4 and len(decoded) == 1
 
 
 def test_a_program_may_end_in_the_middle_of_a_stream(cifar_dir):
@@ -152,7 +158,8 @@ import numpy as np
 from vit_jax.data import open_input
 from vit_jax.config.sections import DataSection
 data = DataSection('cifar10', {cifar_dir!r}, image_size=(32, 32), cache='never')
-batches = open_input(data, 'train', train=True).train_batches(0, 8, np.arange(8))
+reader = open_input(data, 'train', train=True).start()
+batches = reader.train_batches(0, 8, np.arange(8))
 next(batches)
 '''
   subprocess.run([sys.executable, '-c', code], check=True, timeout=60)
@@ -176,27 +183,3 @@ def test_mode_and_shape_are_known_from_metadata(cifar_dir, imagenet_dir):
     mode(*jpegs, 'validation', False, eval=INCEPTION)
   with pytest.raises(UserError, match='sometimes'):
     mode(*cifar, 'train', True, cache='sometimes')
-
-
-def test_plan_leaves_the_fewest_pixels():
-  small_raw = preprocess.make_plan(
-      PreprocessSection(crop='random', pad=4, flip=True), (32, 32), (32, 32, 3), True)
-  assert small_raw.host_size == (32, 32) and small_raw.remaining.pad == 4
-  resized = PreprocessSection(resize=(48, 48), crop='random', flip=True)
-  cached = preprocess.make_plan(resized, (40, 40), None, True)
-  assert cached.host_size == (48, 48)
-  assert cached.remaining == dataclasses.replace(resized, resize=())
-  streamed = preprocess.make_plan(resized, (40, 40), None, False)
-  assert streamed.host_size == (40, 40)
-  assert streamed.remaining == PreprocessSection(flip=True)
-  assert preprocess.make_plan(INCEPTION, (40, 40), None, True) is None
-
-
-@pytest.mark.parametrize('section, told', [
-    (PreprocessSection(crop='center'), 'central'),
-    (PreprocessSection(method='nearest'), 'bilinear'),
-    (PreprocessSection(resize=(20, 20), crop='random', pad=1), '20x20'),
-])
-def test_impossible_preprocessing_is_explained(section, told):
-  with pytest.raises(UserError, match=told):
-    preprocess.make_plan(section, (24, 24), None, False)

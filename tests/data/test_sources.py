@@ -92,7 +92,7 @@ import sys, numpy as np
 from vit_jax.data import open_input
 from vit_jax.config.sections import DataSection
 data = open_input(DataSection(image_size=(32, 32)), 'train', train=True)
-next(data.train_batches(0, 4, np.arange(4)))
+next(data.start().train_batches(0, 4, np.arange(4)))
 assert 'tensorflow' not in sys.modules and 'jax' not in sys.modules
 '''
   subprocess.run([sys.executable, '-c', code], check=True)

@@ -7,7 +7,7 @@ import pytest
 
 from vit_jax.config.sections import PreprocessSection
 from vit_jax.data import tensorflow
-from vit_jax.preprocessing.device import augment
+from vit_jax.preprocessing.device import augment, crop, resize
 from vit_jax.preprocessing.host import ops as host_ops
 
 RANGE = (0., 255.)
@@ -32,13 +32,13 @@ def train(images, section, size, seed=0, value_range=RANGE):
 def test_resize_equals_tf_image(images, method, antialias, error, size):
   tf = tensorflow.load()
   expected = tf.image.resize(images, size, method=method, antialias=antialias).numpy()
-  found = augment.resize(jnp.float32(images), size, method, antialias)
+  found = resize.resize(jnp.float32(images), size, method, antialias)
   assert abs(found - expected).max() < error
 
 
 def test_resize_equals_jax_image(images):
   expected = jax.image.resize(jnp.float32(images), (6, 64, 47, 3), 'bilinear')
-  found = augment.resize(jnp.float32(images), (64, 47), 'bilinear', True)
+  found = resize.resize(jnp.float32(images), (64, 47), 'bilinear', True)
   np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
@@ -66,7 +66,7 @@ def test_inception_crop_equals_a_cut_and_a_resize(images):
   found = train(images, section, size, seed=4)
   for row, image in enumerate(images):
     top, left, h, w = map(
-        int, augment.inception_window(draws[row], (21, 30), section))
+        int, crop.inception_window(draws[row], (21, 30), section))
     window = image[top:top + h, left:left + w]
     assert window.shape == (h, w, 3) and h * w >= 0.05 * 21 * 30
     np.testing.assert_allclose(found[row], tf.image.resize(window, size), atol=2e-3)
@@ -76,7 +76,7 @@ def test_inception_windows_are_distributed_as_in_tensorflow():
   tf = tensorflow.load()
   shape, n = (300, 400), 3000
   section = PreprocessSection(crop='inception')
-  ours = jax.vmap(lambda d: jnp.stack(augment.inception_window(d, shape, section)))(
+  ours = jax.vmap(lambda d: jnp.stack(crop.inception_window(d, shape, section)))(
       jax.random.uniform(jax.random.key(0), (n, 22)))
 
   def draw(i):
@@ -105,9 +105,9 @@ def test_random_crop_with_padding(images):
   padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
   offsets = set()
   for seed in range(12):
-    for i, crop in enumerate(train(images, section, (21, 30), seed)):
+    for i, found in enumerate(train(images, section, (21, 30), seed)):
       where = [(y, x) for y in range(5) for x in range(5)
-               if (crop == padded[i, y:y + 21, x:x + 30]).all()]
+               if (found == padded[i, y:y + 21, x:x + 30]).all()]
       assert len(where) == 1
       offsets.update(where)
   assert {y for y, _ in offsets} == {x for _, x in offsets} == set(range(5))

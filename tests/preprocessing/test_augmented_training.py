@@ -38,7 +38,7 @@ def test_resume_is_bit_exact(tmp_path):
 def test_a_batch_on_one_device_equals_that_on_eight(tmp_path):
   config = config_lib.load(runs.write_config(tmp_path), EVERYTHING)
   data_input = open_input(config.data, 'train', train=True)
-  batch = next(data_input.train_batches(config.seed, 16, np.arange(16)))
+  batch = next(data_input.start().train_batches(config.seed, 16, np.arange(16)))
   prepare = jax.jit(classification.make_prepare(config, data_input.remaining, 10))
   sharding = mesh_lib.over_batch(mesh_lib.create(MeshSection(data=4, fsdp=2)))
   for step in range(3):

@@ -47,7 +47,7 @@ def toys(tmp_path_factory):
 def images(data, cache, **options):
   data = DataSection(**{**vars(data), 'cache': cache, **options})
   data_input = open_input(data, 'train', train=False)
-  batches = list(data_input.eval_batches(4, np.arange(4)))
+  batches = list(data_input.start().eval_batches(4, np.arange(4)))
   mask = np.concatenate([b['mask'] for b in batches])
   return np.concatenate([b['image'] for b in batches])[mask]
 
@@ -84,7 +84,7 @@ def test_crops(sprites):
   section = PreprocessSection(crop='inception', crop_area=(0.2, 0.5))
   data = DataSection(**{**vars(sprites), 'train': section, 'image_size': (32, 32),
                         'cache': 'never'})
-  batch = next(open_input(data, 'train', train=True).train_batches(
+  batch = next(open_input(data, 'train', train=True).start().train_batches(
       0, 4, np.arange(4)))['image']
   assert batch.max() == 255 and (batch[..., 0] == batch[..., 2]).all()
 

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from vit_jax.config.sections import DataSection, PreprocessSection
-from vit_jax.data import open_input, prediction, tensorflow
-from vit_jax.preprocessing import placement as preprocess
+from vit_jax.data import open_input, tensorflow
 from vit_jax.preprocessing.host import colour, randaugment
 from vit_jax.preprocessing.host import ops as host_ops
 from vit_jax.runtime.errors import UserError
@@ -216,7 +215,7 @@ RANDAUGMENT = PreprocessSection(crop='inception', flip=True, randaugment_layers=
 
 
 def batches(data, start, count, rows, batch_size=8):
-  iterator = open_input(data, 'train', train=True).train_batches(
+  iterator = open_input(data, 'train', train=True).start().train_batches(
       5, batch_size, rows, start)
   return np.stack([next(iterator)['image'] for _ in range(count)])
 
@@ -253,53 +252,6 @@ def test_such_splits_are_streamed(cifar_dir):
   assert data_input.remaining == PreprocessSection(greyscale=0.2, erase=0.1)
   with pytest.raises(UserError, match="cifar10.*RandAugment.*cache='auto'"):
     open_input(dataclasses.replace(data, cache='always'), 'train', train=True)
-
-
-def test_the_rest_is_left_to_the_accelerator():
-  section = PreprocessSection(
-      resize=(48, 48), crop='random', flip=True, jitter=(.4, .4, .4, .1), greyscale=.2,
-      erase=.25, erase_fill='noise')
-  for cached in (True, False):
-    plan = preprocess.make_plan(section, (40, 40), None, cached)
-    assert preprocess.random_settings(plan.host).keys() == (
-        set() if cached else {'crop'})
-    for name in ('flip', 'jitter', 'greyscale', 'erase', 'erase_fill'):
-      assert getattr(plan.remaining, name) == getattr(section, name)
-
-
-@pytest.mark.parametrize('section', [
-    PreprocessSection(crop='inception'), PreprocessSection(flip=True),
-    PreprocessSection(randaugment_layers=1), PreprocessSection(jitter=(1, 0, 0, 0)),
-    PreprocessSection(greyscale=0.5), PreprocessSection(erase=0.5)])
-def test_evaluation_refuses_it(section, cifar_dir, tmp_path):
-  data = DataSection('cifar10', cifar_dir, image_size=(20, 20), eval=section)
-  name = next(iter(preprocess.random_settings(section)))
-  with pytest.raises(UserError, match=f'config.data.eval has {name}=.*nothing random'):
-    open_input(data, 'test', train=False)
-  with pytest.raises(UserError, match='nothing random'):
-    prediction.predict_images([tmp_path / 'unread.png'], data)
-
-
-@pytest.mark.parametrize('values, told', [
-    (dict(randaugment_layers=-1),
-     'train.randaugment_layers is -1; it must be at least 0'),
-    (dict(randaugment_magnitude=31.),
-     'randaugment_magnitude is 31.0; it must be from 0 to 30'),
-    (dict(randaugment_grey=256), 'randaugment_grey is 256; it must be from -1 to 255'),
-    (dict(jitter=(.4, .4, .4)), r'jitter is \(.*brightness'),
-    (dict(jitter=(.4, .4, .4, .6)), 'at most 0.5'),
-    (dict(jitter=(.4, -.4, .4, .1)), 'at least 0'),
-    (dict(jitter_probability=1.5), 'jitter_probability is 1.5; .*a probability'),
-    (dict(greyscale=-.1), 'greyscale is -0.1'),
-    (dict(erase=2.), 'erase is 2.0'),
-    (dict(erase_area=(.4, .02)), r'erase_area is \(0.4, 0.02\)'),
-    (dict(erase_area=(.1, 1.2)), 'at most 1'),
-    (dict(erase_ratio=(0., 2.)), 'erase_ratio'),
-    (dict(erase_fill='mean'), "erase_fill is 'mean'; choose one of zero, noise"),
-    (dict(crop_area=(.5,)), 'crop_area')])
-def test_impossible_settings_are_explained(values, told):
-  with pytest.raises(UserError, match=told):
-    preprocess.make_plan(PreprocessSection(**values), (24, 24), (32, 32, 3), True)
 
 
 def test_blend_keeps_and_replaces(tf):

@@ -1,8 +1,5 @@
 """Runs that share programs and data: fewer compilations, the same numbers."""
 
-import dataclasses
-
-import numpy as np
 import pytest
 import runs
 
@@ -27,12 +24,15 @@ def _config(folder, *overrides):
 
 def _counted(reuse, monkeypatch):
   made = []
-  def count(kept, key, make, drop, get=reuse._get):
-    def make_and_count():
-      made.append(key[0])
-      return make()
-    return get(kept, key, make_and_count, drop)
-  monkeypatch.setattr(reuse, '_get', count)
+  def counted(get, name_of):
+    def count(key, make):
+      def make_and_count():
+        made.append(name_of(key))
+        return make()
+      return get(key, make_and_count)
+    return count
+  monkeypatch.setattr(reuse, 'program', counted(reuse.program, lambda key: key[0]))
+  monkeypatch.setattr(reuse.splits, 'get', counted(reuse.splits.get, lambda key: key))
   return made
 
 
@@ -45,7 +45,7 @@ def test_second_run_compiles_nothing_and_measures_the_same(tmp_path, monkeypatch
   del made[:]
   shared = train(_config(tmp_path, *OTHER), str(tmp_path / 'shared'), reuse)
   # The test split is kept, too; only the training split is another.
-  assert len(made) == 1 and made[0].train_split == ''
+  assert len(made) == 1 and made[0].split == 'train[:50%]'
   alone = train(_config(tmp_path, *OTHER), str(tmp_path / 'alone'))
   assert shared == alone
   assert runs.losses(tmp_path / 'shared') == runs.losses(tmp_path / 'alone')
@@ -71,19 +71,3 @@ def test_settings_in_the_program_are_in_the_key(tmp_path, key, value):
   config = _config(tmp_path)
   other = config_lib.replace(config, key, value)
   assert job_lib.program_config(config) != job_lib.program_config(other)
-
-
-def test_the_least_recently_used_split_is_dropped():
-  @dataclasses.dataclass
-  class Split:
-    images: np.ndarray
-  made = []
-  def get(name):
-    def make():
-      made.append(name)
-      return Split(np.zeros(2**20, np.uint8))
-    return reuse.split(name, make)
-  reuse = Reuse(splits_gib=2.5 / 1024)
-  for name in 'abacab':
-    get(name)
-  assert made == ['a', 'b', 'c', 'b']

@@ -12,7 +12,7 @@ from vit_jax.cli import main as main_module
 from vit_jax.config import sections
 from vit_jax.data import open_input
 from vit_jax.models import layout, variants
-from vit_jax.preprocessing import placement as preprocess
+from vit_jax.preprocessing import placement
 from vit_jax.training import job
 from vit_jax.training.debug import debug_form
 
@@ -67,8 +67,8 @@ def test_crops_stay_possible(size, train):
   config = debug_form(recipe(data__image_size=size, model__variant='B/4', **{
       f'data__train__{name}': value for name, value in train.items()}))
   for section in (config.data.train, config.data.eval):
-    preprocess.check(section, config.data.image_size)
-    preprocess.check(section, config.data.image_size, (40, 40, 3))
+    placement.place_streamed(section, config.data.image_size, None)
+    placement.place_streamed(section, config.data.image_size, (40, 40, 3))
   assert config.data.train.crop == train['crop']
   assert bool(config.data.train.resize) == bool(train.get('resize'))
   assert bool(config.data.train.resize_small) == bool(train.get('resize_small'))
@@ -122,15 +122,15 @@ def digits(tmp_path_factory):
 @pytest.mark.parametrize('train', [True, False])
 def test_only_the_first_examples(digits, train):
   every = open_input(digits, 'test', train=False)
-  whole = next(every.eval_batches(300, range(300)))['label']
+  whole = next(every.start().eval_batches(300, range(300)))['label']
   few = open_input(
       dataclasses.replace(digits, max_examples=5), 'test', train=train)
   assert few.num_examples == 5
   if train:
-    batch = next(few.train_batches(seed=0, batch_size=10, rows=range(10)))
+    batch = next(few.start().train_batches(seed=0, batch_size=10, rows=range(10)))
     assert sorted(batch['label'][:5]) == sorted(whole[:5])
   else:
-    batch = next(few.eval_batches(8, range(8)))
+    batch = next(few.start().eval_batches(8, range(8)))
     assert list(batch['label'][batch['mask']]) == list(whole[:5])
   more = dataclasses.replace(digits, max_examples=10**6)
   assert open_input(more, 'test', train=False).num_examples == every.num_examples

@@ -87,7 +87,7 @@ def measure(name, data_dir, workdir, reuse=None, arg='') -> Measured:
 
 def _by_pipeline(data, split):
   """Labels of all examples that an evaluation sees, in its order."""
-  batches = open_input(data, split, train=False).eval_batches(8, np.arange(8))
+  batches = open_input(data, split, train=False).start().eval_batches(8, np.arange(8))
   return np.concatenate([batch['label'][batch['mask']] for batch in batches])
 
 

@@ -1,19 +1,27 @@
 """Examples, from record files to batches of uint8 images in host memory.
 
-`open_input` is what training and evaluation use, `predict_images` what prediction
+`open_input` is what training and evaluation use, `read_image_files` what prediction
 uses. TensorFlow is imported inside this package alone, and only where needed.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from vit_jax.data.image_files import read_image_files
+  from vit_jax.data.pipeline import Input, open_input
+  from vit_jax.data.sources import open_source
+
+__all__ = ['Input', 'open_input', 'open_source', 'read_image_files']
+
 _HOME = {
-    'open_input': 'vit_jax.data.pipeline',
     'Input': 'vit_jax.data.pipeline',
+    'open_input': 'vit_jax.data.pipeline',
     'open_source': 'vit_jax.data.sources',
-    'predict_images': 'vit_jax.data.prediction',
+    'read_image_files': 'vit_jax.data.image_files',
 }
-__all__ = sorted(_HOME)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
   # Late, so that commands that read no data do not pay for importing TFDS.
   if name not in _HOME:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

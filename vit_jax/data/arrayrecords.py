@@ -6,9 +6,10 @@ from vit_jax.runtime.errors import DataError, UserError
 
 
 class ArrayRecordFile:
-  """The same calls as `tfrecords.TfRecordFile`; blocks carry their own hashes."""
+  """See `tfds_examples.RecordFile`; blocks carry their own hashes."""
 
-  def __init__(self, path, num_records: int):
+  def __init__(self, path: str | os.PathLike, num_records: int) -> None:
+    """Opens it; raises DataError unless there are `num_records` records."""
     try:
       from array_record.python.array_record_module import ArrayRecordReader
     except ImportError as e:
@@ -28,7 +29,7 @@ class ArrayRecordFile:
           f'{self.path} holds {found} records, expected {num_records} according to '
           "the data set's metadata; prepare the data set again.")
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self._reader.num_records()
 
   def read(self, i: int) -> bytes:
@@ -40,5 +41,5 @@ class ArrayRecordFile:
           'again, or copy this file again.') from e
 
 
-def _first_line(e):
+def _first_line(e: Exception) -> str:
   return (str(e).splitlines() or [type(e).__name__])[0][:200]

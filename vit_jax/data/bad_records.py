@@ -1,6 +1,7 @@
 """Records that cannot be read: an error at once, or a bounded, counted skip."""
 
 import threading
+from collections.abc import Callable, Iterable, Iterator
 
 from absl import logging
 
@@ -10,17 +11,18 @@ from vit_jax.runtime.errors import DataError
 class BadRecords:
   """The unreadable records of a split that this process has met."""
 
-  def __init__(self, limit: int):
+  def __init__(self, limit: int) -> None:
     self._limit = limit
-    self._found, self._lock = set(), threading.Lock()
+    self._found: set[int] = set()
+    self._lock = threading.Lock()
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._found)
 
-  def __iter__(self):
+  def __iter__(self) -> Iterator[int]:
     return iter(sorted(self._found))
 
-  def add(self, record: int, error: Exception):
+  def add(self, record: int, error: Exception) -> None:
     """Counts a record once; raises DataError when there are too many."""
     with self._lock:
       new = record not in self._found
@@ -39,13 +41,14 @@ class BadRecords:
       logging.warning('Skipping unreadable record %d of at most %d: %s',
                       count, self._limit, error)
 
-  def update(self, records):
+  def update(self, records: Iterable[int]) -> None:
     """Adds records that were reported before."""
     with self._lock:
       self._found.update(map(int, records))
 
 
-def next_readable(record: int, num_examples: int, is_bad) -> int:
+def next_readable(record: int, num_examples: int,
+                  is_bad: Callable[[int], bool]) -> int:
   """What replaces a bad record in training: the first good one after it.
 
   A function of the record alone, so that hosts and resumed runs agree.

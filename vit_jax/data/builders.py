@@ -2,11 +2,12 @@
 
 import difflib
 import re
+from typing import Any
 
 import tensorflow_datasets as tfds
 
 from vit_jax.config.sections import DataSection
-from vit_jax.data.roots import data_root
+from vit_jax.data.data_dir import tfds_data_dir
 from vit_jax.runtime.errors import UserError, first_line
 
 # Data sets that are ours; all other names are those of TFDS.
@@ -17,34 +18,46 @@ class NotPrepared(UserError):
   """The data set is known, but its files are not there."""
 
 
-def open_builder(data: DataSection):
+def open_builder(data: DataSection) -> tfds.core.DatasetBuilder:
   """The builder; its `info.splits` is empty where nothing is prepared.
 
   Raises:
     UserError: for a name or a directory that cannot be.
     NotPrepared: where not even a builder can be made of what is there.
   """
-  root = data_root(data.dir)
-  if '://' in root:
+  data_dir = tfds_data_dir(data.dir)
+  if '://' in data_dir:
     raise UserError(
-        f'config.data.dir={root!r} is on an object store, which is not supported; '
+        f'config.data.dir={data_dir!r} is on an object store, which is not supported; '
         'expected a local path: copy the data set to a disk, or mount the bucket '
         '(for example with gcsfuse) and name the mount point.')
   if data.name == 'digits':
     from vit_jax.data import digits
-    return digits.builder(root)
+    return digits.builder(data_dir)
   if data.name == 'imagenet21k':
     from vit_jax.data import imagenet21k
-    if builder := imagenet21k.find(root):
+    if builder := imagenet21k.find(data_dir):
       return builder
-    raise NotPrepared(f'Data set imagenet21k is not prepared in {root}.')
-  return _tfds_builder(data.name, root)
+    raise NotPrepared(f'Data set imagenet21k is not prepared in {data_dir}.')
+  return _tfds_builder(data.name, data_dir)
 
 
-def _tfds_builder(name, root):
+def features(builder: tfds.core.DatasetBuilder) -> tfds.features.FeaturesDict:
+  """Of the records of a data set; known without its files."""
+  found: Any = builder.info.features
+  return found
+
+
+def file_format(builder: tfds.core.DatasetBuilder) -> str:
+  """Such as 'tfrecord'."""
+  found: Any = builder.info.file_format
+  return found.value
+
+
+def _tfds_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
   _check_name(name)
   try:
-    return tfds.builder(name, data_dir=root)
+    return tfds.builder(name, data_dir=data_dir)
   except tfds.core.DatasetNotFoundError as e:
     raise UserError(_unknown_name(name)) from e
   except AssertionError as e:
@@ -57,7 +70,7 @@ def _tfds_builder(name, root):
         "NAME, NAME/CONFIG or NAME/CONFIG:VERSION such as 'cifar10:3.*.*'.") from e
 
 
-def _check_name(name):
+def _check_name(name: str) -> None:
   # TFDS would look up other namespaces, e.g. 'huggingface:x', over the network.
   if not re.fullmatch(r'[A-Za-z_]\w*(/[\w.+-]+)*(:[\d*][\w.*]*)?', name):
     raise UserError(
@@ -65,7 +78,7 @@ def _check_name(name):
         f"such as 'cifar10' or 'sun397/tfds:4.*.*', or one of {', '.join(OWN)}.")
 
 
-def _unknown_name(name):
+def _unknown_name(name: str) -> str:
   # Community data sets would be looked up over the network.
   known = [*OWN, *tfds.list_builders(with_community_datasets=False)]
   close = difflib.get_close_matches(

@@ -15,7 +15,7 @@ _NAMES = {
 }
 
 
-def readable(builder: str, key: str, names: list) -> list:
+def readable(builder: str, key: str, names: list[str]) -> list[str]:
   """`names`, or what is known where they are only the numbers 0, 1, ...
 
   Args:

@@ -9,6 +9,8 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -25,7 +27,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
   VERSION = tfds.core.Version('1.0.0')
 
-  def _info(self):
+  def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
         builder=self,
         description=_DESCRIPTION,
@@ -38,14 +40,15 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         supervised_keys=('image', 'label'),
         homepage='https://archive.ics.uci.edu/dataset/80')
 
-  def _split_generators(self, dl_manager):
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager
+                        ) -> dict[str, Any]:
     del dl_manager  # Nothing to download.
     return {'train': self._generate_examples(test=False),
             'test': self._generate_examples(test=True)}
 
-  def _generate_examples(self, test):
+  def _generate_examples(self, test: bool) -> Iterator[tuple[int, dict[str, Any]]]:
     from sklearn import datasets  # Half a second, paid when preparing only.
-    digits = datasets.load_digits()
+    digits: Any = datasets.load_digits()
     levels = np.round(digits.images * (255 / 16)).astype(np.uint8)
     for i, (image, label) in enumerate(zip(levels, digits.target, strict=True)):
       if (i % 5 == 4) == test:
@@ -64,7 +67,7 @@ def builder(data_dir: str | None) -> Digits:
   return Digits(data_dir=data_dir)
 
 
-def _prepare(final: pathlib.Path):
+def _prepare(final: pathlib.Path) -> None:
   # Many processes may get here at once, on one machine or on a shared file system:
   # each writes its own copy, the first rename wins, and a rename is atomic.
   root = final.parents[1]

@@ -8,6 +8,7 @@ mix classes and stay the same wherever the folder lies.
 import hashlib
 import os
 import pathlib
+from collections.abc import Mapping
 
 from vit_jax.config.sections import DataSection
 from vit_jax.data import splits
@@ -23,21 +24,22 @@ class FolderExamples:
 
   image_shape = None
 
-  def __init__(self, class_names: list, paths: list, labels: list):
+  def __init__(self, class_names: list[str], paths: list[str],
+               labels: list[int]) -> None:
     self.class_names = class_names
     self._paths, self._labels = paths, labels
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._paths)
 
-  def check(self):
+  def check_files(self) -> None:
     pass  # Each file stands for itself.
 
-  def read(self, i: int):
+  def read(self, i: int) -> tuple[bytes, int]:
     with open(self._paths[i], 'rb') as f:
       return f.read(), self._labels[i]
 
-  def where(self, i: int):
+  def where(self, i: int) -> str:
     return self._paths[i]
 
 
@@ -69,7 +71,7 @@ def open_examples(data: DataSection, split: str) -> FolderExamples:
   return FolderExamples(class_names, paths, labels)
 
 
-def _folders(path, role):
+def _folders(path: str | os.PathLike, role: str) -> list[os.DirEntry]:
   try:
     with os.scandir(path) as entries:
       return sorted((e for e in entries if e.is_dir() and not e.name.startswith('.')),
@@ -79,7 +81,7 @@ def _folders(path, role):
                     f'{_LAYOUT}') from e
 
 
-def _files(split_entry):
+def _files(split_entry: os.DirEntry) -> list[str]:
   """CLASS/FILE of every image of a split, in the order of examples."""
   found = []
   for folder in _folders(split_entry.path, 'split folder'):
@@ -95,12 +97,13 @@ def _files(split_entry):
   return sorted(found, key=lambda name: (_hash(name), name))
 
 
-def _hash(name):
+def _hash(name: str) -> bytes:
   data = name.encode('utf-8', 'surrogateescape')
   return hashlib.blake2b(data, digest_size=8).digest()
 
 
-def _class_names(found, train_split, root):
+def _class_names(found: Mapping[str, list[str]], train_split: str,
+                 root: pathlib.Path) -> list[str]:
   classes = {split: {os.path.dirname(file) for file in files}
              for split, files in found.items()}
   # A class that cannot be learnt is nearly always a folder named differently in two

@@ -31,11 +31,15 @@ import os
 import pathlib
 import shutil
 import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import registered
 
 from vit_jax.data import synset_archives, tensorflow
-from vit_jax.data.roots import data_root
+from vit_jax.data.data_dir import tfds_data_dir
 from vit_jax.preprocessing.host import decode
 from vit_jax.runtime import files
 from vit_jax.runtime.errors import DataError, UserError
@@ -44,33 +48,33 @@ NAME, VERSION = 'imagenet21k', '1.0.0'
 SKIPPED = 'unreadable_images.txt'
 
 
-def find(root: str):
-  """The builder of what is prepared under `root`, or None."""
-  folder = pathlib.Path(root) / NAME / VERSION
+def find(data_dir: str) -> tfds.core.DatasetBuilder | None:
+  """The builder of what is prepared under `data_dir`, or None."""
+  folder = pathlib.Path(data_dir) / NAME / VERSION
   if not (folder / 'dataset_info.json').exists():
     return None
   return tfds.builder_from_directory(str(folder))
 
 
-def how_to_prepare(root: str) -> str:
+def how_to_prepare(data_dir: str) -> str:
   """See `preparing.how_to_prepare`."""
   return (
       'It is made from your own download of ImageNet-21k, which TFDS does not have '
       '(https://image-net.org, after registration). '
       f'{synset_archives.LAYOUTS} Then run\n'
-      f'  python -m vit_jax.data.imagenet21k SOURCE --data_dir={root}\n'
+      f'  python -m vit_jax.data.imagenet21k SOURCE --data_dir={data_dir}\n'
       'which writes about as much as the source has, 1.1 to 1.3 TB for all images. Add '
       '--classes=FILE for the 21,843 classes of the published heads, one WordNet id '
       'per line in the order of their outputs.')
 
 
-def prepare(source: str, root: str, classes: str = '', file_format: str = 'tfrecord',
-            threads: int = 0) -> dict:
-  """Writes the data set under `root`.
+def prepare(source: str, data_dir: str, classes: str = '',
+            file_format: str = 'tfrecord', threads: int = 0) -> dict[str, int]:
+  """Writes the data set under `data_dir`.
 
   Args:
     source: the download, see `synset_archives`.
-    root: the TFDS data directory.
+    data_dir: the TFDS data directory.
     classes: file of the classes, one line 'WNID' or 'WNID any words' each; '': the
       sorted synsets of the source.
     file_format: 'tfrecord' or 'array_record'.
@@ -83,9 +87,9 @@ def prepare(source: str, root: str, classes: str = '', file_format: str = 'tfrec
     UserError: before anything is written, where source and classes do not fit or the
       disk is too small.
   """
-  if find(root):
-    raise UserError(f'{root}/{NAME}/{VERSION} is there already; remove it to prepare '
-                    'it again, or choose another --data_dir.')
+  if find(data_dir):
+    raise UserError(f'{data_dir}/{NAME}/{VERSION} is there already; remove it to '
+                    'prepare it again, or choose another --data_dir.')
   present = synset_archives.synsets(source)
   names = read_classes(classes) if classes else {wnid: wnid for wnid in present}
   if unknown := sorted(set(present) - set(names)):
@@ -93,10 +97,10 @@ def prepare(source: str, root: str, classes: str = '', file_format: str = 'tfrec
         f'{source} has {len(unknown)} synsets that {classes} does not list, such as '
         f'{", ".join(unknown[:5])}. Expected a class for each; add them, or remove '
         'their images.')
-  _check_disk(source, root)
-  reader = _CheckedImages(source, threads or os.cpu_count())
-  with tfds.core.registered.skip_registration():
-    builder = _make_builder(reader, list(names), list(names.values()), root,
+  _check_disk(source, data_dir)
+  reader = _CheckedImages(source, threads or os.cpu_count() or 1)
+  with registered.skip_registration():
+    builder = _make_builder(reader, list(names), list(names.values()), data_dir,
                             file_format)
   builder.download_and_prepare(download_config=tfds.download.DownloadConfig(
       compute_stats=tfds.download.ComputeStatsMode.SKIP))
@@ -108,7 +112,7 @@ def prepare(source: str, root: str, classes: str = '', file_format: str = 'tfrec
           'unreadable': len(reader.skipped)}
 
 
-def read_classes(path: str) -> dict:
+def read_classes(path: str) -> dict[str, str]:
   """{WordNet id: its line} in the order of the file."""
   try:
     lines = pathlib.Path(path).expanduser().read_text(encoding='utf-8').splitlines()
@@ -131,45 +135,45 @@ def read_classes(path: str) -> dict:
   return names
 
 
-def _check_disk(source, root):
-  existing = pathlib.Path(root).expanduser().resolve()
+def _check_disk(source: str, data_dir: str) -> None:
+  existing = pathlib.Path(data_dir).expanduser().resolve()
   while not existing.exists():
     existing = existing.parent
   needed, free = synset_archives.total_bytes(source), shutil.disk_usage(existing).free
   if needed > free:
     raise UserError(
-        f'{root} has {free / 2**30:,.0f} GiB free, expected at least the '
+        f'{data_dir} has {free / 2**30:,.0f} GiB free, expected at least the '
         f'{needed / 2**30:,.0f} GiB of {source}: name a larger disk with --data_dir.')
 
 
 class _CheckedImages:
   """The images of a download that can be decoded, in its order."""
 
-  def __init__(self, source, threads):
+  def __init__(self, source: str, threads: int) -> None:
     self._source, self._threads = source, threads
     # (synset, file, reason) of what was left out.
-    self.skipped = []
+    self.skipped: list[tuple[str, str, str]] = []
 
-  def __iter__(self):
+  def __iter__(self) -> Iterator[tuple[str, str, bytes]]:
     tf = tensorflow.load()
     waiting = collections.deque()
     with futures.ThreadPoolExecutor(self._threads) as pool:
       for wnid, name, data in synset_archives.images(self._source):
         waiting.append((wnid, name, data, pool.submit(_problem, tf, data)))
         if len(waiting) > 8 * self._threads:
-          yield from self._finish(waiting.popleft())
+          yield from self._finish(*waiting.popleft())
       for item in waiting:
-        yield from self._finish(item)
+        yield from self._finish(*item)
 
-  def _finish(self, item):
-    wnid, name, data, problem = item
+  def _finish(self, wnid: str, name: str, data: bytes,
+              problem: futures.Future[str]) -> Iterator[tuple[str, str, bytes]]:
     if problem.result():
       self.skipped.append((wnid, name, problem.result()))
     else:
       yield wnid, name, data
 
 
-def _problem(tf, data):
+def _problem(tf: ModuleType, data: bytes | Exception) -> str:
   """Why an image cannot be used, or ''."""
   if isinstance(data, Exception):
     return str(data)
@@ -182,7 +186,8 @@ def _problem(tf, data):
   return ''
 
 
-def _make_builder(images, wnids, class_names, root, file_format):
+def _make_builder(images: _CheckedImages, wnids: list[str], class_names: list[str],
+                  data_dir: str, file_format: str) -> tfds.core.DatasetBuilder:
   number = {wnid: i for i, wnid in enumerate(wnids)}
 
   class Imagenet21k(tfds.core.GeneratorBasedBuilder):
@@ -191,7 +196,7 @@ def _make_builder(images, wnids, class_names, root, file_format):
     name = NAME
     VERSION = tfds.core.Version(VERSION)
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
       return tfds.core.DatasetInfo(
           builder=self,
           description='Images of the ImageNet synsets, from a download by hand.',
@@ -203,19 +208,20 @@ def _make_builder(images, wnids, class_names, root, file_format):
           supervised_keys=('image', 'label'),
           homepage='https://image-net.org')
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager
+                          ) -> dict[str, Any]:
       del dl_manager  # Nothing to download.
       return {'full': self._generate_examples()}
 
-    def _generate_examples(self):
+    def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
       for wnid, file, data in images:
         yield f'{wnid}/{file}', {
             'image': io.BytesIO(data), 'label': number[wnid], 'file_name': file}
 
-  return Imagenet21k(data_dir=root, file_format=file_format)
+  return Imagenet21k(data_dir=data_dir, file_format=file_format)
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
   """The command; returns its exit status."""
   parser = argparse.ArgumentParser(
       prog='python -m vit_jax.data.imagenet21k',
@@ -227,13 +233,13 @@ def main(argv=None) -> int:
                       choices=('tfrecord', 'array_record'))
   parser.add_argument('--threads', type=int, default=0, help='0: one per core')
   args = parser.parse_args(argv)
-  root = data_root(args.data_dir)
+  data_dir = tfds_data_dir(args.data_dir)
   try:
-    done = prepare(args.source, root, args.classes, args.file_format, args.threads)
+    done = prepare(args.source, data_dir, args.classes, args.file_format, args.threads)
   except UserError as e:
     print(f'error: {e}', file=sys.stderr)
     return 1
-  folder = os.path.join(root, NAME, VERSION)
+  folder = os.path.join(data_dir, NAME, VERSION)
   print(f'Wrote {done["images"]:,} images of {done["classes"]:,} classes, '
         f'{done["empty_classes"]:,} of them without images, to {folder}. Left out '
         f'{done["unreadable"]:,} that cannot be decoded, listed in {SKIPPED} there.')

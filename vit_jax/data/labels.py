@@ -11,7 +11,8 @@ such as 8.5 another precision would give another class.
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,12 +32,13 @@ class LabelRule:
       lists where rows differ in length. A ValueError of the function is reported with
       the record that it was about.
   """
-  class_names: tuple
-  features: tuple
-  label: Callable[[dict], int]
+  class_names: tuple[str, ...]
+  features: tuple[str, ...]
+  label: Callable[[dict[str, Any]], int | list[int]]
 
 
-def _names_of_bins(what, numbers, bin_of):
+def _names_of_bins(what: str, numbers: int, bin_of: Callable[[int], int]
+                   ) -> tuple[str, ...]:
   """'what 0-2' and so on: which raw numbers each bin holds."""
   bins = {}
   for n in range(numbers):
@@ -45,12 +47,13 @@ def _names_of_bins(what, numbers, bin_of):
                for _, members in sorted(bins.items()))
 
 
-def _nearest(distances, thresholds):
+def _nearest(distances: np.ndarray, thresholds: Sequence[float]) -> int:
   # Class i reaches up to and including threshold i.
-  return int(np.searchsorted(np.float32(thresholds), distances.min(), side='left'))
+  ends = np.asarray(thresholds, np.float32)
+  return int(np.searchsorted(ends, distances.min(), side='left'))
 
 
-def _clevr_count(record):
+def _clevr_count(record: dict[str, Any]) -> int:
   # Scenes have 3 to 10 objects.
   return len(record['objects/size']) - 3
 
@@ -58,7 +61,7 @@ def _clevr_count(record):
 _CLEVR_DISTANCES = (8, 8.5, 9, 9.5, 10)
 
 
-def _clevr_distance(record):
+def _clevr_distance(record: dict[str, Any]) -> int:
   # The third pixel coordinate is the depth.
   depths = np.asarray(record['objects/pixel_coords'], np.float32)[:, 2]
   if not depths.size:
@@ -69,7 +72,7 @@ def _clevr_distance(record):
 _KITTI_METRES = (8, 20, 999)
 
 
-def _kitti_distance(record):
+def _kitti_distance(record: dict[str, Any]) -> int:
   # Types 0 to 2 are cars, vans and trucks; the third coordinate of a location is
   # the distance in metres along the camera's axis. 1000 m stands for no vehicle.
   vehicles = np.asarray(record['objects/type']) < 3
@@ -77,11 +80,11 @@ def _kitti_distance(record):
   return _nearest(np.append(locations[vehicles, 2], np.float32(1000)), _KITTI_METRES)
 
 
-def _x_position_bin(x):
+def _x_position_bin(x: float) -> int:
   return int(np.floor(np.float32(x) / np.float32(2)))
 
 
-def _orientation_bin(orientation):
+def _orientation_bin(orientation: float) -> int:
   return int(np.floor(np.float32(orientation) / np.float32(2.5)))
 
 

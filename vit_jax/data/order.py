@@ -7,18 +7,19 @@ once, and batches straddle epochs.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 
 class Order:
   """The seeded order of N examples over all epochs."""
 
-  def __init__(self, num_examples: int, seed: int):
+  def __init__(self, num_examples: int, seed: int) -> None:
     self._n = num_examples
     self._seed = int(seed)
     # (epoch, its permutation): one value, because several threads may ask.
-    self._latest = -1, None
+    self._latest = -1, np.empty(0, np.int64)
 
-  def indices(self, positions: np.ndarray) -> np.ndarray:
+  def indices(self, positions: npt.ArrayLike) -> np.ndarray:
     """The examples at these positions (any shape) of the run."""
     epochs, offsets = np.divmod(np.asarray(positions, np.int64), self._n)
     result = np.empty_like(offsets)
@@ -27,7 +28,7 @@ class Order:
       result[here] = self._of_epoch(int(epoch))[offsets[here]]
     return result
 
-  def _of_epoch(self, epoch):
+  def _of_epoch(self, epoch: int) -> np.ndarray:
     latest, found = self._latest
     if epoch != latest:
       found = permutation(self._n, self._seed, epoch)
@@ -46,7 +47,8 @@ def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
   return np.argsort(keys, kind='stable')
 
 
-def eval_indices(batch: int, batch_size: int, rows, num_examples: int) -> np.ndarray:
+def eval_indices(batch: int, batch_size: int, rows: npt.ArrayLike,
+                 num_examples: int) -> np.ndarray:
   """Examples of one evaluation batch, in file order; -1 is padding."""
   indices = batch * batch_size + np.asarray(rows, np.int64)
   return np.where(indices < num_examples, indices, -1)

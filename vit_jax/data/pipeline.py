@@ -1,172 +1,156 @@
-"""`open_input`: one split as batches of uint8 images, for training or evaluation.
+"""`open_input`: one split as the input of training or evaluation.
 
 A batch is a pure function of (seed, step, configuration), and evaluation visits
 every example once; see `order.py`. Both hold whether images are cached or streamed.
 """
 
 import dataclasses
-import threading
+from typing import Literal
 
-import numpy as np
-
-from vit_jax.config.sections import DataSection
-from vit_jax.data import order
+from vit_jax.config.sections import DataSection, PreprocessSection
+from vit_jax.data import cached
 from vit_jax.data.bad_records import BadRecords
-from vit_jax.data.cached import DecodedSplit
+from vit_jax.data.chunks import ChunkReader
+from vit_jax.data.decoded_splits import DecodedSplits, split_key
+from vit_jax.data.reader import Reader
 from vit_jax.data.sources import Source, open_source
-from vit_jax.data.streaming import Chunk, Stream
-from vit_jax.preprocessing import placement as preprocess
+from vit_jax.data.streaming import Stream
+from vit_jax.preprocessing import placement
+from vit_jax.preprocessing.placement import Placement
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.reuse import Reuse
+
+Mode = Literal['cached', 'streaming']
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+  """A split as its metadata describe it; `start` reads it.
+
+  Attributes:
+    data: the data set.
+    source: the examples of the split.
+    train: for training; else for evaluation.
+    mode: 'cached' or 'streaming'.
+    placement: where its images are preprocessed.
+    splits: where it is kept if it is cached.
+  """
+  data: DataSection
+  source: Source
+  train: bool
+  mode: Mode
+  placement: Placement
+  splits: DecodedSplits
+
+  @property
+  def name(self) -> str:
+    return self.source.name
+
+  @property
+  def split(self) -> str:
+    return self.source.split
+
+  @property
+  def num_examples(self) -> int:
+    return self.source.num_examples
+
+  @property
+  def num_classes(self) -> int:
+    return self.source.num_classes
+
+  @property
+  def class_names(self) -> list[str]:
+    return self.source.class_names
+
+  @property
+  def label_shape(self) -> tuple[int, ...]:
+    """Of one label: (), or (max_labels,) where labels are sets of classes."""
+    return self.source.label_shape
+
+  @property
+  def stored_shape(self) -> tuple[int, int, int]:
+    """(h, w, 3) of the uint8 images in the batches."""
+    return (*self.placement.host_size, 3)
+
+  @property
+  def remaining(self) -> PreprocessSection:
+    """What `vit_jax.preprocessing.device.augment` is still to do to them."""
+    return self.placement.remaining
+
+  def start(self) -> Reader:
+    """Reads what is read before the first batch, from any thread.
+
+    A cached split is decoded once for all that share `splits`.
+
+    Raises:
+      DataError: for files that are missing, cut off or inconsistent, and for too
+        many unreadable records.
+    """
+    bad_records = BadRecords(self.data.max_bad_records)
+    images = (self._cached if self.mode == 'cached' else self._streamed)(bad_records)
+    return Reader(images, self.num_examples, self.train, bad_records)
+
+  def _cached(self, bad_records: BadRecords) -> ChunkReader:
+    split = self.splits.get(
+        split_key(self.data, self.split, self.placement),
+        lambda: cached.decode_split(self.source, self.placement,
+                                    self.data.max_bad_records,
+                                    self.data.decode_threads))
+    return cached.CachedChunks(
+        split, self.source.no_label, bad_records, replace=self.train)
+
+  def _streamed(self, bad_records: BadRecords) -> ChunkReader:
+    return Stream(self.source, self.placement, bad_records, replace=self.train,
+                  threads=self.data.decode_threads)
 
 
 def open_input(data: DataSection, split: str, *, train: bool,
-               reuse: Reuse | None = None) -> 'Input':
-  """Opens a split by its metadata; `Input.load` or the first batch reads it.
+               splits: DecodedSplits | None = None) -> Input:
+  """Opens a split by its metadata; `Input.start` reads it.
 
   Args:
     data: the data set.
     split: in TFDS slicing syntax.
     train: for training; else for evaluation.
-    reuse: what earlier inputs of the same process have decoded.
+    splits: what earlier inputs of the same process have decoded.
+
+  Raises:
+    UserError: for a data set, split or preprocessing that cannot be.
   """
-  return Input(data, open_source(data, split), train, reuse or Reuse())
+  return input_of(data, open_source(data, split), train=train, splits=splits)
 
 
-class Input:
-  """A split, ready to be read.
-
-  Attributes:
-    name, split, num_examples, num_classes, class_names: of the data set.
-    mode: 'cached' or 'streaming'.
-    stored_shape: (h, w, 3) of the uint8 images in the batches.
-    label_shape: of one label: (), or (max_labels,) where labels are sets of classes.
-    remaining: the preprocessing still to be done to them, by
-      `vit_jax.preprocessing.device.augment`.
-    bad_records: unreadable records that this process left out so far, a collection.
-  """
-
-  def __init__(self, data: DataSection, source: Source, train: bool, reuse: Reuse):
-    self.name, self.split = source.name, source.split
-    self.num_examples = source.num_examples
-    self.num_classes, self.class_names = source.num_classes, source.class_names
-    self.mode, self._plan = _choose_mode(data, source, train)
-    self.stored_shape = (*self._plan.host_size, 3)
-    self.label_shape = source.label_shape
-    self.remaining = self._plan.remaining
-    self.bad_records = BadRecords(data.max_bad_records)
-    self._data, self._source, self._train = data, source, train
-    self._reuse = reuse
-    self._lock, self._backend = threading.Lock(), None
-
-  def load(self):
-    """Reads what is read before the first batch; from any thread, done once."""
-    with self._lock:
-      if self._backend is None:
-        self._backend = self._make_backend()
-    return self._backend
-
-  def _make_backend(self):
-    data = self._data
-    if self.mode == 'cached':
-      # The splits of `data` do not matter here, its keys and rules do.
-      key = (dataclasses.replace(data, train_split='', val_split='', test_split=''),
-             self._source.split, self._plan)
-      split = self._reuse.split(key, lambda: DecodedSplit(
-          self._source, self._plan, data.max_bad_records, data.decode_threads))
-      if self._train:
-        self.bad_records.update(np.flatnonzero(~split.readable))
-      return split
-    stream = Stream(self._source, self._plan, self.bad_records, replace=self._train,
-                    threads=data.decode_threads)
-    stream.load()
-    return stream
-
-  def train_batches(self, seed: int, batch_size: int, rows, start_step: int = 0):
-    """Yields {'image', 'label'} of steps start_step, start_step + 1, ... for ever.
-
-    Args:
-      seed: of the run.
-      batch_size: of the global batch.
-      rows: the rows of the global batch to return, an array of integers.
-      start_step: the step whose batch comes first.
-    """
-    if not self._train:
-      raise ValueError('train_batches needs open_input(..., train=True).')
-    rows = np.asarray(rows, np.int64)
-    examples = order.Order(self.num_examples, seed)
-    backend = self.load()
-    if self.mode == 'cached':
-      step = start_step
-      while True:
-        records = backend.usable[examples.indices(step * batch_size + rows)]
-        yield {'image': backend.images[records], 'label': backend.labels[records]}
-        step += 1
-    def chunk_at(step):
-      positions = step * batch_size + rows
-      seeds = np.stack([np.full_like(positions, seed), positions], 1)
-      return Chunk(examples.indices(positions), seeds)
-    for images, labels, _ in backend.chunks(chunk_at, start_step):
-      yield {'image': images, 'label': labels}
-
-  def num_eval_batches(self, batch_size: int) -> int:
-    return order.num_eval_batches(self.num_examples, batch_size)
-
-  def eval_batches(self, batch_size: int, rows):
-    """Yields {'image', 'label', 'mask'}; every example once, in file order.
-
-    Padding, and records left out as unreadable, have mask False. The number of
-    batches depends on nothing but the number of examples and `batch_size`.
-    """
-    if self._train:
-      raise ValueError('eval_batches needs open_input(..., train=False).')
-    backend = self.load()
-    def chunk_at(batch):
-      records = order.eval_indices(batch, batch_size, rows, self.num_examples)
-      return Chunk(records, np.zeros((len(records), 2), np.int64))
-    count = self.num_eval_batches(batch_size)
-    if self.mode == 'cached':
-      for batch in range(count):
-        yield self._cached_eval_batch(backend, chunk_at(batch).records)
-      return
-    for images, labels, filled in backend.chunks(chunk_at, 0, count):
-      yield {'image': images, 'label': labels, 'mask': filled}
-
-  def _cached_eval_batch(self, backend, records):
-    mask = records >= 0
-    readable = mask & backend.readable[records]
-    # Every process decodes all records, but answers only for those of its rows:
-    # the sum over processes must count a record once.
-    self.bad_records.update(records[mask & ~readable])
-    blank = ~readable
-    images, labels = backend.images[records], backend.labels[records]
-    images[blank], labels[blank] = 0, self._source.no_label
-    return {'image': images, 'label': labels, 'mask': readable}
+def input_of(data: DataSection, source: Source, *, train: bool,
+             splits: DecodedSplits | None = None) -> Input:
+  """As `open_input`, for a split that is open."""
+  mode, placed = _choose_mode(data, source, train)
+  return Input(data, source, train, mode, placed, splits or DecodedSplits())
 
 
-def _choose_mode(data, source, train):
-  """('cached' or 'streaming', plan); needs no record to be read."""
+def _choose_mode(data: DataSection, source: Source,
+                 train: bool) -> tuple[Mode, Placement]:
+  """Needs no record to be read."""
+  _check_cache(data)
+  section = data.train if train else data.eval
+  if not train:
+    placement.check_not_random(section)
+  given = section, data.image_size, source.image_shape
+  cached_placement = placement.place_cached(*given)
+  if data.cache == 'always' and cached_placement is None:
+    raise UserError(
+        f"config.data.cache='always' cannot be done for {source.name}: "
+        + placement.why_not_cached(section))
+  if cached_placement and (data.cache == 'always' or (
+      data.cache == 'auto' and _fits(cached_placement, data, source))):
+    return 'cached', cached_placement
+  return 'streaming', placement.place_streamed(*given)
+
+
+def _check_cache(data: DataSection) -> None:
   if data.cache not in ('auto', 'always', 'never'):
     raise UserError(f'config.data.cache={data.cache!r} is unknown, expected auto, '
                     'always or never.')
-  section = data.train if train else data.eval
-  if not train:
-    preprocess.check_eval(section)
-  make = preprocess.make_plan
-  streaming = make(section, data.image_size, source.image_shape, cached=False)
-  if data.cache == 'never':
-    return 'streaming', streaming
-  plan = make(section, data.image_size, source.image_shape, cached=True)
-  if data.cache == 'always':
-    if plan is None:
-      raise UserError(
-          f"config.data.cache='always' cannot be done for {source.name}: "
-          + preprocess.why_not_cached(section))
-    return 'cached', plan
-  if plan is None or _bytes(plan, source) > data.cache_limit_gib * 2**30:
-    return 'streaming', streaming
-  return 'cached', plan
 
 
-def _bytes(plan, source):
-  return source.num_examples * plan.host_size[0] * plan.host_size[1] * 3
+def _fits(placed: Placement, data: DataSection, source: Source) -> bool:
+  height, width = placed.host_size
+  return source.num_examples * height * width * 3 <= data.cache_limit_gib * 2**30

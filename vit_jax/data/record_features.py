@@ -5,19 +5,39 @@ shape (None, 3) only the metadata know. A sequence of sequences is two features,
 its values and the lengths of its rows.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+import tensorflow_datasets as tfds
 
 from vit_jax.runtime.errors import DataError
 
+# `Example.features.feature`: a tf.train.Feature by its name.
+Record = Mapping[str, Any]
+Feature = tfds.features.FeatureConnector
 _VALUES, _LENGTHS = '/ragged_flat_values', '/ragged_row_lengths_'
 
 
-def flat_specs(features) -> dict:
+def flat_specs(features: tfds.features.FeaturesDict
+               ) -> dict[str, tfds.features.TensorInfo]:
   """{name in the record: `tfds.features.TensorInfo`} of a FeaturesDict."""
   return _flatten(features.get_serialized_info(), '')
 
 
-def _flatten(tree, prefix):
+def flat_features(features: tfds.features.FeaturesDict, prefix: str = ''
+                  ) -> dict[str, Feature]:
+  """{name in the record: feature}; TFDS joins names as in 'outer/inner'."""
+  flat = {}
+  for key, feature in features.items():
+    if isinstance(feature, tfds.features.FeaturesDict):
+      flat.update(flat_features(feature, f'{prefix}{key}/'))
+    else:
+      flat[prefix + key] = feature
+  return flat
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
   flat = {}
   for key, value in tree.items():
     if isinstance(value, dict):
@@ -27,11 +47,12 @@ def _flatten(tree, prefix):
   return flat
 
 
-def read(record, name: str, spec):
+def read(record: Record, name: str, spec: tfds.features.TensorInfo
+         ) -> np.ndarray | list:
   """One feature of a record.
 
   Args:
-    record: `Example.features.feature`.
+    record: where to read it.
     name: as in `flat_specs`.
     spec: its entry there.
 
@@ -57,14 +78,15 @@ def read(record, name: str, spec):
   return rows
 
 
-def numbers(record, name: str):
+def numbers(record: Record, name: str) -> Sequence[int]:
   """The integers of a feature, as a sequence without shape."""
   if name not in record:
     raise DataError(f'it has no {name}; prepare the data set again.')
   return record[name].int64_list.value
 
 
-def _array(record, name, dtype, shape):
+def _array(record: Record, name: str, dtype: Any,
+           shape: Sequence[int | None]) -> np.ndarray:
   if name not in record:
     # Reading it would give an empty list.
     raise DataError(f'it has no {name}; prepare the data set again.')

@@ -4,32 +4,44 @@ A label is the number of a class or, where `config.data.max_labels` is set, an a
 of that length with the numbers of any of the classes, filled up with -1.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from vit_jax.config.sections import DataSection
 from vit_jax.runtime.errors import DataError, UserError
 
+# As `Source.read` returns it.
+Label: TypeAlias = int | np.ndarray
+
 
 class Examples(Protocol):
   """What a format provides; see `tfds_examples.py` and `folder_examples.py`."""
 
-  # Names of the classes; a label is an index into them.
-  class_names: list
-  # (height, width, channels) of every image, or None where it varies.
-  image_shape: tuple | None
+  @property
+  def class_names(self) -> Sequence[str]:
+    """Names of the classes; a label is an index into them."""
+    ...
+
+  @property
+  def image_shape(self) -> tuple[int, ...] | None:
+    """(height, width, channels) of every image, or None where it varies."""
+    ...
 
   def __len__(self) -> int: ...
 
-  def check(self) -> None:
+  def check_files(self) -> None:
     """Raises DataError for files that are missing, cut off or inconsistent."""
+    ...
 
-  def read(self, i: int) -> tuple[bytes, int | list]:
+  def read(self, i: int) -> tuple[bytes, int | Sequence[int]]:
     """The encoded image, and the number of its class or of all its classes."""
+    ...
 
   def where(self, i: int) -> str:
     """The file that holds an example, for messages."""
+    ...
 
 
 class Source:
@@ -45,9 +57,9 @@ class Source:
   """
 
   def __init__(self, name: str, split: str, examples: Examples, max_labels: int = 0,
-               pixel_factor: int = 1, max_examples: int = 0):
+               pixel_factor: int = 1, max_examples: int = 0) -> None:
     self.name, self.split = name, split
-    self.label_shape = (max_labels,) if max_labels else ()
+    self.label_shape: tuple[int, ...] = (max_labels,) if max_labels else ()
     self.no_label = np.full(max_labels, -1, np.int32) if max_labels else np.int32(0)
     self.pixel_factor = pixel_factor
     self.num_examples = min(len(examples), max_examples or len(examples))
@@ -56,27 +68,36 @@ class Source:
     self.image_shape = examples.image_shape
     self._examples = examples
 
-  def check(self):
-    """Opens and checks all files of the split; the first `read` does so, too."""
-    self._examples.check()
+  def check_files(self) -> None:
+    """Opens and checks all files of the split; the first `read` does so, too.
+
+    Raises:
+      DataError: for files that are missing, cut off or inconsistent.
+    """
+    self._examples.check_files()
 
   def describe(self, i: int) -> str:
     return (f'data set {self.name}, split {self.split}, record {i} '
             f'(file {self._examples.where(i)})')
 
-  def undecodable(self, i: int, reason) -> DataError:
+  def undecodable(self, i: int, reason: Any) -> DataError:
     """The error for an example that was read, but is no intact image."""
     return DataError(f'Cannot decode {self.describe(i)}: {reason}')
 
-  def read(self, i: int) -> tuple[bytes, int | np.ndarray]:
-    """The encoded image and the label of example `i`."""
+  def read(self, i: int) -> tuple[bytes, Label]:
+    """The encoded image and the label of example `i`.
+
+    Raises:
+      DataError: where it cannot be read, or has an impossible label.
+      UserError: where it has more labels than the settings say.
+    """
     i = int(i)
-    self.check()
+    self.check_files()
     try:
       image, label = self._examples.read(i)
     except (DataError, OSError) as e:
       raise DataError(f'Cannot read {self.describe(i)}: {e}') from e
-    classes = list(label) if np.ndim(label) else [label]
+    classes = np.atleast_1d(label).tolist()
     for number in classes:
       # Losses take an impossible label without a word: one-hot rows become zero.
       if not 0 <= number < self.num_classes:
@@ -85,7 +106,7 @@ class Source:
             f'{self.num_classes - 1}; prepare the data set again.')
     return image, self._pack(i, classes)
 
-  def _pack(self, i, classes):
+  def _pack(self, i: int, classes: list[int]) -> Label:
     if not self.label_shape:
       if len(classes) != 1:
         raise UserError(

@@ -1,5 +1,6 @@
 """TFDS slicing syntax, such as 'train[:90%]+validation', as ranges of examples."""
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import tensorflow_datasets as tfds
@@ -7,7 +8,8 @@ import tensorflow_datasets as tfds
 from vit_jax.runtime.errors import UserError
 
 
-def resolve(spec: str, shard_lengths: dict, name: str) -> list:
+def resolve(spec: str, shard_lengths: Mapping[str, list[int]],
+            name: str) -> list[tuple[str, int, int]]:
   """[(split, start, stop), ...] of a spec; their concatenation is the split.
 
   Args:

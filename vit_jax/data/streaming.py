@@ -6,17 +6,19 @@ the pool of decoders behind it. There is no shuffle buffer, and hence no state.
 
 import atexit
 import concurrent.futures as futures
-import dataclasses
 import weakref
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import numpy as np
 
 from vit_jax.data import tensorflow
 from vit_jax.data.bad_records import BadRecords, next_readable
-from vit_jax.data.sources import Source
+from vit_jax.data.chunks import Chunk, ChunkAt, Decoded
+from vit_jax.data.sources import Label, Source
 from vit_jax.preprocessing.host import decode
 from vit_jax.preprocessing.host import ops as host_ops
-from vit_jax.preprocessing.placement import Plan
+from vit_jax.preprocessing.placement import Placement
 from vit_jax.runtime.errors import DataError
 
 # Threads that wait for the disk; a chunk is dealt out to them.
@@ -24,11 +26,11 @@ _READERS = 8
 # Generators whose tf.data threads may be running. Such a thread asks for Python's
 # lock when it wants more bytes, and an interpreter that is shutting down never gives
 # it: without the hook below, programs that stop in the middle of a split would hang.
-_running = weakref.WeakSet()
+_running: weakref.WeakSet[Generator] = weakref.WeakSet()
 
 
 @atexit.register
-def _close_all():
+def _close_all() -> None:
   for generator in list(_running):
     try:
       generator.close()
@@ -36,70 +38,57 @@ def _close_all():
       pass  # A thread is inside the generator; it is a daemon, or it is done soon.
 
 
-@dataclasses.dataclass(frozen=True)
-class Chunk:
-  """Which records to decode; -1 is a blank place."""
-  records: np.ndarray
-  # Per record: (seed of the run, position in the run), the seed of its crop.
-  seeds: np.ndarray
-
-
 class Stream:
-  """Decoded chunks of records, in the order in which they are asked for."""
+  """Chunks decoded when they are asked for; see `chunks.ChunkReader`."""
 
-  def __init__(self, source: Source, plan: Plan, bad: BadRecords, *,
-               replace: bool, threads: int):
-    """Reads nothing yet.
+  def __init__(self, source: Source, placement: Placement, bad: BadRecords, *,
+               replace: bool, threads: int) -> None:
+    """Checks the files and starts TensorFlow.
 
     Args:
       source: the examples.
-      plan: what to do with their images.
+      placement: what to do with their images.
       bad: where unreadable records are counted.
       replace: put the next readable record in place of an unreadable one; else
         such a place is blank.
       threads: number of decoder threads; 0: tf.data chooses.
+
+    Raises:
+      DataError: for files that are missing, cut off or inconsistent.
     """
-    self._source, self._plan, self._bad = source, plan, bad
+    source.check_files()
+    self._source, self._host, self._bad = source, placement.host, bad
     self._replace, self._threads = replace, threads
     # (record, position): its window there cannot be decoded; (record, None): none can.
-    self._unusable = set()
-    self._tf = self._prepare = None
-
-  def load(self):
-    """Checks the files and starts TensorFlow."""
-    self._source.check()
-    tf = tensorflow.load()
+    self._unusable: set[tuple[int, int | None]] = set()
+    self._tf = tensorflow.load()
     self._prepare = host_ops.make_prepare(
-        tf, self._plan.host, self._plan.host_size, self._source.pixel_factor)
-    self._tf = tf
+        self._tf, placement.host, placement.host_size, source.pixel_factor)
 
-  def chunks(self, chunk_at, start: int, stop: int | None = None):
-    """A generator of (images, labels, filled) of chunk_at(start), (start + 1), ...
-
-    Args:
-      chunk_at: n -> Chunk, always the same for the same n, all of one length.
-      start: first n.
-      stop: one past the last n; None: for ever.
-    """
+  def chunks(self, chunk_at: ChunkAt, start: int,
+             stop: int | None = None) -> Iterator[Decoded]:
+    """See `chunks.ChunkReader`."""
     generator = self._chunks(chunk_at, start, stop)
     _running.add(generator)
     return generator
 
-  def _chunks(self, chunk_at, start, stop):
-    self.load()
+  def _chunks(self, chunk_at: ChunkAt, start: int, stop: int | None
+              ) -> Generator[Decoded, None, None]:
     n = start
     while stop is None or n < stop:
       try:
         for arrays in self._dataset(chunk_at, n, stop):
           n += 1
           # Without a copy: the arrays keep the tensors they look at alive.
-          yield tuple(np.asarray(memoryview(x)) for x in arrays)
+          images, labels, filled = (np.asarray(memoryview(x)) for x in arrays)
+          yield images, labels, filled
       except self._tf.errors.OpError as error:
         # tf.data cannot say which record it was. Chunks arrive in order, so it is
         # one of chunk n; after the skip, go on from there.
         self._diagnose(chunk_at(n), error)
 
-  def _dataset(self, chunk_at, start, stop):
+  def _dataset(self, chunk_at: ChunkAt, start: int, stop: int | None) -> Any:
+    """A tf.data.Dataset of (images, labels, filled)."""
     tf = self._tf
     length = len(chunk_at(start).records)
     parallel = self._threads or tf.data.AUTOTUNE
@@ -107,7 +96,7 @@ class Stream:
     options.deterministic = True
     if self._threads:
       options.threading.private_threadpool_size = self._threads
-    def spec(dtype, *shape):
+    def spec(dtype: Any, *shape: int) -> Any:
       return tf.TensorSpec((None, *shape), dtype)
     return (
         tf.data.Dataset.from_generator(
@@ -123,19 +112,22 @@ class Stream:
         .prefetch(2)
         .with_options(options))
 
-  def _read_chunks(self, chunk_at, start, stop):
+  def _read_chunks(self, chunk_at: ChunkAt, start: int, stop: int | None
+                   ) -> Iterator[tuple[np.ndarray, ...]]:
+    """(encoded images, labels, filled, seeds) of each chunk."""
     with futures.ThreadPoolExecutor(_READERS, 'vit_jax reader') as pool:
       n = start
       while stop is None or n < stop:
         chunk = chunk_at(n)
         parts = np.array_split(np.arange(len(chunk.records)), _READERS)
-        examples = sum(pool.map(lambda part, c=chunk: self._read(c, part), parts), [])
+        examples = [example for read in pool.map(
+            lambda part, c=chunk: self._read(c, part), parts) for example in read]
         data, labels, filled = zip(*examples, strict=True)
         yield (np.array(data, object), np.array(labels, np.int32), np.array(filled),
                chunk.seeds)
         n += 1
 
-  def _read(self, chunk, part):
+  def _read(self, chunk: Chunk, part: np.ndarray) -> list[tuple[bytes, Label, bool]]:
     examples = []
     for record, seed in zip(chunk.records[part], chunk.seeds[part], strict=True):
       record = self._choose(int(record), int(seed[1]))
@@ -146,9 +138,9 @@ class Stream:
         examples.append((decode.portable(data), label, True))
     return examples
 
-  def _choose(self, record, position):
+  def _choose(self, record: int, position: int) -> int:
     """The record to read at this place, or -1."""
-    def is_bad(r):
+    def is_bad(r: int) -> bool:
       return (r, None) in self._unusable or (r, position) in self._unusable
     if record < 0 or not is_bad(record):
       return record
@@ -156,13 +148,13 @@ class Stream:
       return -1
     return next_readable(record, self._source.num_examples, is_bad)
 
-  def _diagnose(self, chunk, error):
+  def _diagnose(self, chunk: Chunk, error: Exception) -> None:
     """Finds and counts the unreadable records of a chunk that failed."""
     found = False
     for record, seed in zip(chunk.records, chunk.seeds, strict=True):
       position = int(seed[1])
       while (chosen := self._choose(int(record), position)) >= 0:
-        failure, everywhere = self._try(chosen, seed)
+        failure, everywhere = self._failure(chosen, seed)
         if failure is None:
           break
         found = True
@@ -171,7 +163,7 @@ class Stream:
     if not found:
       raise error
 
-  def _try(self, record, seed):
+  def _failure(self, record: int, seed: np.ndarray) -> tuple[DataError | None, bool]:
     """(why a record cannot be used or None, whether for every window)."""
     try:
       data = self._source.read(record)[0]
@@ -183,7 +175,7 @@ class Stream:
     except DataError as e:
       return self._source.undecodable(record, e), True
     except self._tf.errors.OpError as e:
-      cropped = (host_ops.crops_while_decoding(self._plan.host)
+      cropped = (host_ops.crops_while_decoding(self._host)
                  and decode.is_whole_jpeg(data))
       reason = host_ops.reason(e)
       if 'config.data' not in reason:

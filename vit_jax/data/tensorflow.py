@@ -2,11 +2,12 @@
 
 import os
 import threading
+from types import ModuleType
 
 _lock = threading.Lock()
 
 
-def load():
+def load() -> ModuleType:
   """The `tensorflow` module, quiet and without GPUs; imported on the first call.
 
   The import takes seconds of CPU time, so nothing calls this before it must.

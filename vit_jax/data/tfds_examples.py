@@ -8,6 +8,8 @@ import bisect
 import concurrent.futures as futures
 import os
 import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -15,43 +17,56 @@ import tensorflow_datasets as tfds
 from vit_jax.config.sections import DataSection
 from vit_jax.data import builders, preparing, splits
 from vit_jax.data.arrayrecords import ArrayRecordFile
-from vit_jax.data.record_labels import flatten, open_labels
+from vit_jax.data.record_features import flat_features
+from vit_jax.data.record_labels import open_labels
 from vit_jax.data.tfrecords import TfRecordFile
 from vit_jax.runtime.errors import DataError, UserError
 
-_READERS = {'tfrecord': TfRecordFile, 'array_record': ArrayRecordFile}
+
+class RecordFile(Protocol):
+  """One file of records; opening it checks that it has as many as it should."""
+
+  def __len__(self) -> int: ...
+
+  def read(self, i: int) -> bytes:
+    """Record `i`; raises DataError where it is damaged."""
+    ...
+
+
+# By the format's name, `(path, number of records) -> RecordFile`.
+_FORMATS: dict[str, Callable[[str, int], RecordFile]] = {
+    'tfrecord': TfRecordFile, 'array_record': ArrayRecordFile}
 
 
 class TfdsExamples:
   """See `sources.Examples`."""
 
-  def __init__(self, builder, ranges, data: DataSection):
+  def __init__(self, builder: tfds.core.DatasetBuilder,
+               ranges: Sequence[tuple[str, int, int]], data: DataSection) -> None:
+    """`ranges`: see `splits.resolve`."""
     from tensorflow_datasets.proto import tf_example_pb2
-    self._parse = tf_example_pb2.Example.FromString
+    # The class is made when the module is imported.
+    example = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+    self._parse = example.FromString
     self._image_key, self._labels = data.image_key, open_labels(builder, data)
     self.class_names = self._labels.class_names
-    shape = tuple(_image(builder, data).shape)
-    self.image_shape = shape if all(shape) else None
-    self._open = _READERS[builder.info.file_format.value]
-    self._segments = _segments(builder, ranges)
-    self._starts = np.cumsum([0] + [s.stop - s.start for s in self._segments]).tolist()
-    self._lock, self._files = threading.Lock(), None
+    self.image_shape = _image_shape(builder, data)
+    segments = _segments(builder, ranges)
+    self._segments = segments
+    self._starts = np.cumsum([0] + [s.stop - s.start for s in segments]).tolist()
+    self._files = _Files(_FORMATS[builders.file_format(builder)],
+                         {s.path: s.file_size for s in segments})
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self._starts[-1]
 
-  def check(self):
-    with self._lock:
-      if self._files is None:
-        sizes = {s.path: s.file_size for s in self._segments}
-        # The walk over a shard waits for the disk, hardly for the interpreter.
-        with futures.ThreadPoolExecutor(16) as pool:
-          opened = pool.map(self._open, sizes.keys(), sizes.values())
-          self._files = dict(zip(sizes, opened, strict=True))
+  def check_files(self) -> None:
+    self._files.opened()
 
-  def read(self, i: int):
+  def read(self, i: int) -> tuple[bytes, int | Sequence[int]]:
     segment, record = self._locate(i)
-    features = self._parse(self._files[segment.path].read(record)).features.feature
+    file = self._files.opened()[segment.path]
+    features = self._parse(file.read(record)).features.feature
     images = features[self._image_key].bytes_list.value
     if len(images) != 1:
       raise DataError(
@@ -59,11 +74,12 @@ class TfdsExamples:
           'the data set again.')
     return images[0], self._labels.read(features)
 
-  def where(self, i: int):
+  def where(self, i: int) -> str:
     segment, record = self._locate(i)
     return f'{segment.path}, its record {record}'
 
-  def _locate(self, i):
+  def _locate(self, i: int) -> tuple['_Segment', int]:
+    """(its segment, the number of its record in the file)."""
     if not 0 <= i < len(self):
       raise IndexError(f'example {i} of {len(self)}')
     at = bisect.bisect_right(self._starts, i) - 1
@@ -71,12 +87,33 @@ class TfdsExamples:
     return segment, segment.start + i - self._starts[at]
 
 
-class _Segment:
+class _Segment(NamedTuple):
   """Records start..stop of one file that has file_size records."""
+  path: str
+  start: int
+  stop: int
+  file_size: int
 
-  def __init__(self, path, start, stop, file_size):
-    self.path, self.start, self.stop = path, start, stop
-    self.file_size = file_size
+
+class _Files:
+  """The files of a split, opened together when one of them is read."""
+
+  def __init__(self, open_file: Callable[[str, int], RecordFile],
+               sizes: Mapping[str, int]) -> None:
+    """`sizes`: path -> number of records."""
+    self._open, self._sizes = open_file, sizes
+    self._lock = threading.Lock()
+    self._opened: dict[str, RecordFile] = {}
+
+  def opened(self) -> dict[str, RecordFile]:
+    """Path -> file; from any thread. Raises DataError for damaged files."""
+    with self._lock:
+      if not self._opened:
+        # The walk over a shard waits for the disk, hardly for the interpreter.
+        with futures.ThreadPoolExecutor(16) as pool:
+          files = pool.map(self._open, self._sizes.keys(), self._sizes.values())
+          self._opened = dict(zip(self._sizes, files, strict=True))
+      return self._opened
 
 
 def open_examples(data: DataSection, split: str) -> TfdsExamples:
@@ -87,10 +124,10 @@ def open_examples(data: DataSection, split: str) -> TfdsExamples:
     raise preparing.not_prepared(data) from e
   if not builder.info.splits:
     raise preparing.not_prepared(data)
-  kind = builder.info.file_format.value
-  if kind not in _READERS:
+  kind = builders.file_format(builder)
+  if kind not in _FORMATS:
     raise UserError(
-        f'{data.name} is stored as {kind}, expected {" or ".join(_READERS)}; prepare '
+        f'{data.name} is stored as {kind}, expected {" or ".join(_FORMATS)}; prepare '
         'it again in one of these formats.')
   lengths = {name: list(info.shard_lengths)
              for name, info in builder.info.splits.items()}
@@ -98,9 +135,10 @@ def open_examples(data: DataSection, split: str) -> TfdsExamples:
   return TfdsExamples(builder, ranges, data)
 
 
-def _image(builder, data):
-  """The image feature; raises UserError for a key that names none."""
-  flat = flatten(builder.info.features)
+def _image_shape(builder: tfds.core.DatasetBuilder, data: DataSection
+                 ) -> tuple[int, ...] | None:
+  """See `Examples.image_shape`; raises UserError for a key that names no image."""
+  flat = flat_features(builders.features(builder))
   images = [key for key, f in flat.items()
             if isinstance(f, tfds.features.Image) and f.np_dtype == np.uint8]
   if data.image_key not in images:
@@ -108,10 +146,12 @@ def _image(builder, data):
         f'config.data.image_key={data.image_key!r} does not name uint8 images of '
         f'{data.name}, expected one of: {", ".join(images) or "(there are none)"}. '
         f'Its features are: {", ".join(flat)}.')
-  return flat[data.image_key]
+  shape: Any = flat[data.image_key].shape
+  return tuple(shape) if all(shape) else None
 
 
-def _segments(builder, ranges):
+def _segments(builder: tfds.core.DatasetBuilder,
+              ranges: Sequence[tuple[str, int, int]]) -> list[_Segment]:
   segments = []
   for split, start, stop in ranges:
     info = builder.info.splits[split]

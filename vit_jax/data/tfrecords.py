@@ -17,10 +17,10 @@ _HEADER, _FOOTER = 12, 4
 
 
 class TfRecordFile:
-  """An index of the file's records, and reads that verify their checksums."""
+  """See `tfds_examples.RecordFile`; reads verify the checksums."""
 
-  def __init__(self, path, num_records: int):
-    """Walks the record headers; raises unless there are `num_records` records."""
+  def __init__(self, path: str | os.PathLike, num_records: int) -> None:
+    """Walks the headers; raises DataError unless there are `num_records` records."""
     self.path = os.fspath(path)
     try:
       self._fd = os.open(self.path, os.O_RDONLY)
@@ -34,7 +34,7 @@ class TfRecordFile:
           f'{self.path} holds {len(self)} records, expected {num_records} according '
           "to the data set's metadata; prepare the data set again.")
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._offsets) - 1
 
   def read(self, i: int) -> bytes:
@@ -51,12 +51,13 @@ class TfRecordFile:
           'prepare the data set again, or copy this file again.')
     return body
 
-  def __del__(self):
+  def __del__(self) -> None:
     if hasattr(self, '_fd'):
       os.close(self._fd)
 
 
-def _walk(fd, path):
+def _walk(fd: int, path: str) -> np.ndarray:
+  """Where each record begins, and where the last one ends."""
   size = os.fstat(fd).st_size
   offsets, at = [0], 0
   if size:
@@ -75,6 +76,6 @@ def _walk(fd, path):
   return np.array(offsets, np.int64)
 
 
-def _masked_crc(data):
+def _masked_crc(data: bytes) -> int:
   crc = google_crc32c.value(data)
   return (((crc >> 15) | (crc << 17)) + 0xa282ead8) & 0xffffffff

@@ -49,7 +49,7 @@ class Evaluators:
   def add_split(self, name: str, split: str):
     """Accuracy and loss on a split of the run's own data set."""
     data_input = open_input(
-        self._job.config.data, split, train=False, reuse=self._reuse)
+        self._job.config.data, split, train=False, splits=self._reuse.splits)
     self._entries.append((name, 1, Classify(self._job, data_input, self._reuse)))
 
   def add(self, section):
@@ -83,7 +83,8 @@ class Evaluators:
 
   def _open_classify(self, job, section, key):
     data = job.config.data
-    data_input = open_input(data, data.test_split, train=False, reuse=self._reuse)
+    data_input = open_input(
+        data, data.test_split, train=False, splits=self._reuse.splits)
     theirs, ours = list(data_input.class_names), self._class_names
     what = f'{data.name}, the data of config.{key},'
     if len(theirs) != len(ours):
@@ -122,7 +123,7 @@ class Evaluators:
     shared = (dataclasses.replace(data, train_split='', test_split=''), split,
               section.layer, section.batch_size)
     if shared not in self._features:
-      data_input = open_input(data, split, train=False, reuse=self._reuse)
+      data_input = open_input(data, split, train=False, splits=self._reuse.splits)
       self._features[shared] = FrozenFeatures(
           job, data_input, section.layer, section.batch_size, key, self._reuse)
     return self._features[shared]

@@ -1,10 +1,12 @@
 """One pass over a split: every example once, on any number of hosts."""
 
 import collections
+import functools
 
 import jax
 import numpy as np
 
+from vit_jax.data.reader import Reader
 from vit_jax.parallel import batches as batches_lib
 from vit_jax.parallel import mesh as mesh_lib
 
@@ -37,13 +39,18 @@ class SplitPass:
     self.batch_size = size
     self._rows = batches_lib.rows_of_process(self._sharding, size)
 
+  @functools.cached_property
+  def _reader(self) -> Reader:
+    # At the first pass: a split that is never evaluated is never read.
+    return self.input.start()
+
   def outputs(self, step, params):
     """Yields `step(params, batch)` of every batch as NumPy arrays.
 
     The step's results must be replicated: every process gets all of them.
     """
     queue = collections.deque()
-    for local in self.input.eval_batches(self.batch_size, self._rows):
+    for local in self._reader.eval_batches(self.batch_size, self._rows):
       batch = batches_lib.to_global(
           local, self._rows, self._sharding, self.batch_size)
       queue.append(step(params, batch))
@@ -54,7 +61,7 @@ class SplitPass:
 
   def skipped(self, seen: int) -> int:
     """Unreadable records of all processes, after a pass that saw `seen` examples."""
-    bad = len(self.input.bad_records)
+    bad = len(self._reader.bad_records)
     if jax.process_count() > 1:
       from jax.experimental import multihost_utils
       bad = int(np.sum(multihost_utils.process_allgather(np.int32(bad))))

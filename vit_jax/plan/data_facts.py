@@ -4,11 +4,10 @@ import dataclasses
 import re
 
 from vit_jax.config.sections import Config, DataSection
-from vit_jax.data import builders, labels, record_labels, splits
-from vit_jax.data.pipeline import Input, open_input
+from vit_jax.data import builders, labels, record_features, record_labels, splits
+from vit_jax.data.pipeline import input_of, open_input
 from vit_jax.data.sources import Source
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.reuse import Reuse
 
 # Examples of every split, as TFDS documents them. TFDS itself knows the classes of a
 # data set that is not prepared, but not its size.
@@ -68,11 +67,11 @@ class _Described:
   def __len__(self):
     return self._num_examples
 
-  def check(self):
+  def check_files(self):
     raise UserError('This data set is only described; nothing can be read of it.')
 
   def read(self, i):
-    self.check()
+    self.check_files()
 
   def where(self, i):
     return 'a data set that is only described'
@@ -99,7 +98,7 @@ def find(config: Config, num_classes: int = 0, num_examples: int = 0) -> Facts:
     described = _Described(
         size or _UNKNOWN_SIZE, [str(i) for i in range(classes)], image_shape)
     source = Source(data.name, data.train_split, described)
-    found = Input(data, source, True, Reuse())
+    found = input_of(data, source, train=True)
     origin = 'flags' if num_examples else 'the published size' if size else 'metadata'
   if not size and not config.total_steps:
     raise UserError(
@@ -132,7 +131,7 @@ def _metadata(data: DataSection, num_classes: int, error):
         '--num_examples if the run is as long as a number of epochs.') from error
   if builder is None:
     return num_classes, None
-  features = record_labels.flatten(builder.info.features)
+  features = record_features.flat_features(builders.features(builder))
   image = features.get(data.image_key)
   shape = tuple(image.shape) if image is not None else (None,)
   num_classes = num_classes or len(record_labels.open_labels(builder, data).class_names)

@@ -6,7 +6,7 @@ import numpy as np
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import evaluators as evaluator_settings
 from vit_jax.config.sections import Config, MeshSection
-from vit_jax.data import open_input, predict_images
+from vit_jax.data import open_input, read_image_files
 from vit_jax.evaluators import of_run
 from vit_jax.evaluators.classify import Classify
 from vit_jax.objectives import classification
@@ -73,7 +73,7 @@ class TrainedRun:
         static_argnums=2)
     for start in range(0, len(paths), _FILES_AT_ONCE):
       part = paths[start:start + _FILES_AT_ONCE]
-      images, remaining = predict_images(part, self.config.data)
+      images, remaining = read_image_files(part, self.config.data)
       # Full batches only, so that there is one program to compile.
       full = min(len(paths), _FILES_AT_ONCE)
       padding = ((0, full - len(part)), (0, 0), (0, 0), (0, 0))

@@ -69,9 +69,9 @@ class _Run:
     self.background, self.reuse = background, reuse
     self.main = hosts.is_main()
     self.input = open_input(
-        config.data, config.data.train_split, train=True, reuse=reuse)
+        config.data, config.data.train_split, train=True, splits=reuse.splits)
     # Reading data and compiling the step take turns on different resources.
-    self.loading = background.submit(self.input.load)
+    self.reader = background.submit(self.input.start)
     self.total_steps = config.total_steps or max(1, round(
         config.total_epochs * self.input.num_examples / config.batch_size))
     self.job = job_lib.build(
@@ -136,7 +136,7 @@ class _Run:
         self.input.stored_shape, self.reuse)
     state = self._first_state(store, start)
     train_step = compiling.result()
-    self.loading.result()
+    self.reader.result()
     progress = Progress(self.total_steps, config.batch_size, silent=not self.main)
     profiler = _Profiler(config.profile, self.workdir, start)
     try:
@@ -185,7 +185,8 @@ class _Run:
     sharding = mesh_lib.over_batch(self.job.mesh)
     size = self.config.batch_size
     rows = batches_lib.rows_of_process(sharding, size)
-    for local in self.input.train_batches(self.config.seed, size, rows, start):
+    reader = self.reader.result()
+    for local in reader.train_batches(self.config.seed, size, rows, start):
       yield batches_lib.to_global(local, rows, sharding, size)
 
   def _should_stop(self, store, step):
@@ -200,7 +201,7 @@ class _Run:
         **{f'train/{name}': value for name, value in values.items()},
         'train/learning_rate': self.job.schedule(step - 1),
         'train/images_per_second': rate,
-        'train/skipped_records': len(self.input.bad_records)})
+        'train/skipped_records': len(self.reader.result().bad_records)})
 
   def _evaluate(self, step, state, writer, progress):
     progress.pause()

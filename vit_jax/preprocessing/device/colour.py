@@ -10,6 +10,8 @@ the image, which cost an accelerator next to nothing.
 Images are float32 (B, h, w, 3) with values 0 to 255, draws uniform in [0, 1).
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,8 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 
 
-def jitter(images, draws, strengths: tuple, probability: float) -> jax.Array:
+def jitter(images: jax.Array, draws: jax.Array, strengths: Sequence[float],
+           probability: float) -> jax.Array:
   """Images with jittered colours, each with this probability.
 
   Args:
@@ -37,7 +40,7 @@ def jitter(images, draws, strengths: tuple, probability: float) -> jax.Array:
   amounts = low + draws[:, 1:5] * (high - low)
   order = jnp.argsort(draws[:, 5:], axis=1)
 
-  def one_of_four(images, operation):
+  def one_of_four(images: jax.Array, operation: jax.Array) -> tuple[jax.Array, None]:
     # `operation` (B,) says which comes now. All images are computed each way: where
     # images take different branches, an accelerator does the same.
     amount = jnp.take_along_axis(amounts, operation[:, None], axis=1)[:, 0]
@@ -48,17 +51,18 @@ def jitter(images, draws, strengths: tuple, probability: float) -> jax.Array:
   return jnp.where(_each(draws[:, 0] < probability), jittered, images)
 
 
-def random_greyscale(images, draws, probability: float) -> jax.Array:
+def random_greyscale(images: jax.Array, draws: jax.Array,
+                     probability: float) -> jax.Array:
   """Each image greyscale with this probability; draws (B,)."""
   return jnp.where(_each(draws < probability), greyscale(images), images)
 
 
-def greyscale(images) -> jax.Array:
+def greyscale(images: jax.Array) -> jax.Array:
   """(B, h, w, 1) luma."""
   return (images * _LUMA).sum(-1, keepdims=True)
 
 
-def _scaled(images, operation, factor):
+def _scaled(images: jax.Array, operation: jax.Array, factor: jax.Array) -> jax.Array:
   """Brightness, contrast or saturation: away from black, the mean grey, the grey."""
   grey = greyscale(images)
   base = jnp.where(_each(operation == _CONTRAST), grey.mean((1, 2), keepdims=True),
@@ -67,7 +71,7 @@ def _scaled(images, operation, factor):
   return (factor * images + (1. - factor) * base).clip(0., 255.)
 
 
-def shift_hue(images, shift) -> jax.Array:
+def shift_hue(images: jax.Array, shift: jax.Array) -> jax.Array:
   """Images with hue + shift (B,) in HSV, in parts of the circle.
 
   Without a case for each sixth of the circle: the channels of a hue are one function,
@@ -82,12 +86,12 @@ def shift_hue(images, shift) -> jax.Array:
                   jnp.where(value == green, (blue - red) / divisor + 2.,
                             (red - green) / divisor + 4.))
   hue = hue + 6. * shift[:, None, None]
-  def channel(n):
+  def channel(n: float) -> jax.Array:
     k = jnp.mod(hue + n, 6.)
     return value - chroma * jnp.minimum(k, 4. - k).clip(0., 1.)
   return jnp.stack([channel(5.), channel(3.), channel(1.)], axis=-1)
 
 
-def _each(values):
+def _each(values: jax.Array) -> jax.Array:
   """(B,) values as (B, 1, 1, 1), to go with images."""
   return values[:, None, None, None]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.config.sections import PreprocessSection
+from vit_jax.preprocessing.device.resize import Windows
 
 # Proposals per image, as in torchvision and timm; one is rejected when it does not
 # fit, which of the default ranges one in thirty does not.
@@ -17,13 +18,14 @@ _PROPOSALS = 10
 DRAWS = 2 * _PROPOSALS + 3
 
 
-def erase(images, draws, key, section: PreprocessSection, value_range: tuple):
+def erase(images: jax.Array, draws: jax.Array, key: jax.Array,
+          section: PreprocessSection, value_range: tuple[float, float]) -> jax.Array:
   """Images with a rectangle erased in each that is drawn.
 
   Args:
     images: (B, h, w, c) floats in `value_range`.
     draws: (B, DRAWS), uniform in [0, 1).
-    key: of the noise, for `erase_fill='noise'`; else None.
+    key: of the noise; it counts for `erase_fill='noise'` alone.
     section: the `erase*` fields count.
     value_range: (low, high); the noise is uniform in it, per pixel and channel, as in
       the paper.
@@ -33,19 +35,20 @@ def erase(images, draws, key, section: PreprocessSection, value_range: tuple):
       draws[:, 1:])
   erased = draws[:, 0] < section.erase
 
-  def inside(start, length, size):
+  def inside(start: jax.Array, length: jax.Array, size: int) -> jax.Array:
     pixel = jnp.arange(size)[None, :]
     return (pixel >= start[:, None]) & (pixel < (start + length)[:, None])
   mask = (inside(top, height, h)[:, :, None] & inside(left, width, w)[:, None, :]
           & erased[:, None, None])
-  fill = 0.
-  if section.erase_fill == 'noise':
-    low, high = value_range
-    fill = jax.random.uniform(key, images.shape, images.dtype, low, high)
-  return jnp.where(mask[..., None], fill, images)
+  if section.erase_fill == 'zero':
+    return jnp.where(mask[..., None], 0., images)
+  low, high = value_range
+  noise = jax.random.uniform(key, images.shape, images.dtype, low, high)
+  return jnp.where(mask[..., None], noise, images)
 
 
-def rectangle(draws, shape: tuple, section: PreprocessSection):
+def rectangle(draws: jax.Array, shape: tuple[int, int],
+              section: PreprocessSection) -> Windows:
   """(top, left, height, width) from 2 * _PROPOSALS + 2 draws; no height: nothing.
 
   The area is uniform and the ratio is so in its logarithm, which makes tall and wide

@@ -4,6 +4,8 @@ On the accelerator, where the whole batch is. Targets are (B, C) weights of clas
 one-hot or not, and are mixed as the images are.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -12,7 +14,8 @@ from vit_jax.config.settings import check_values
 from vit_jax.runtime import errors
 
 
-def mix(key, images, targets, section: MixupSection) -> tuple[jax.Array, jax.Array]:
+def mix(key: jax.Array, images: jax.Array, targets: jax.Array,
+        section: MixupSection) -> tuple[jax.Array, jax.Array]:
   """The (B, h, w, c) images and (B, C) targets, mixed as the section says.
 
   With both, one draw per batch decides between them, as in timm. Without CutMix,
@@ -33,9 +36,8 @@ def mix(key, images, targets, section: MixupSection) -> tuple[jax.Array, jax.Arr
                 jnp.where(cut, outside.mean(dtype=jnp.float32), mirrored))
 
 
-def mixup(
-  key: jax.Array, images: jax.Array, targets: jax.Array, alpha: float
-) -> tuple[jax.Array, jax.Array]:
+def mixup(key: jax.Array, images: jax.Array, targets: jax.Array,
+          alpha: float) -> tuple[jax.Array, jax.Array]:
   """MixUp (https://arxiv.org/abs/1710.09412): convex combinations of examples.
 
   Every example is mixed with its predecessor in the (B, ...) batch. One weight
@@ -55,7 +57,7 @@ def mixup(
   return _mixed(images, targets, weight, weight)
 
 
-def box(size: tuple, area, place) -> jax.Array:
+def box(size: Sequence[int], area: jax.Array, place: Sequence[jax.Array]) -> jax.Array:
   """(h, w) mask of CutMix's rectangle (https://arxiv.org/abs/1905.04899, appendix A).
 
   Args:
@@ -64,7 +66,7 @@ def box(size: tuple, area, place) -> jax.Array:
       border; its aspect ratio is the image's.
     place: two draws in [0, 1) for the (y, x) of its middle, any pixel of the image.
   """
-  def inside(length, draw):
+  def inside(length: int, draw: jax.Array) -> jax.Array:
     half = jnp.floor(length * jnp.sqrt(area)).astype(jnp.int32) // 2
     middle = jnp.floor(draw * length).astype(jnp.int32)
     pixel = jnp.arange(length)
@@ -73,7 +75,8 @@ def box(size: tuple, area, place) -> jax.Array:
   return rows[:, None] & columns[None, :]
 
 
-def _mixed(images, targets, image_weight, target_weight):
+def _mixed(images: jax.Array, targets: jax.Array, image_weight: jax.Array,
+           target_weight: jax.Array) -> tuple[jax.Array, jax.Array]:
   """own * weight + predecessor * (1 - weight), for both arrays."""
   for name, array in (('images', images), ('targets', targets)):
     if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -81,7 +84,7 @@ def _mixed(images, targets, image_weight, target_weight):
         f'{name} have dtype {array.dtype}, which cannot hold a mixture; '
         'convert them to floating point first.')
 
-  def mixed(array, weight):
+  def mixed(array: jax.Array, weight: jax.Array) -> jax.Array:
     own, other = weight.astype(array.dtype), (1.0 - weight).astype(array.dtype)
     return own * array + other * jnp.roll(array, 1, axis=0)
   return mixed(images, image_weight), mixed(targets, target_weight)

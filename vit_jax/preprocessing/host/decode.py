@@ -7,10 +7,13 @@ checkpoints were trained on TensorFlow's.
 """
 
 import io
+from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vit_jax.preprocessing.host import Tensor
 from vit_jax.runtime.errors import DataError
 
 _JPEG, _PNG = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
@@ -73,12 +76,14 @@ def portable(data: bytes) -> bytes:
   """The same image as JPEG or PNG, the two formats that the graph below decodes."""
   if data.startswith((_JPEG, _PNG)):
     return data
+  image = with_pillow(data)
+  assert image is not None  # It would be a JPEG or a PNG.
   png = io.BytesIO()
-  Image.fromarray(with_pillow(data)).save(png, 'PNG', compress_level=0)
+  Image.fromarray(image).save(png, 'PNG', compress_level=0)
   return png.getvalue()
 
 
-def in_graph(tf, data):
+def in_graph(tf: ModuleType, data: Tensor) -> Tensor:
   """uint8 (h, w, 3) of a whole JPEG or PNG, as a TensorFlow op."""
   return tf.cond(
       tf.strings.substr(data, 0, 3) == _JPEG,
@@ -87,7 +92,7 @@ def in_graph(tf, data):
       lambda: tf.io.decode_png(data, channels=3))
 
 
-def multiplied_in_graph(tf, image, factor: int):
+def multiplied_in_graph(tf: ModuleType, image: Tensor, factor: int) -> Tensor:
   """As `multiplied`, as TensorFlow ops."""
   if factor == 1:
     return image
@@ -98,7 +103,8 @@ def multiplied_in_graph(tf, image, factor: int):
     return tf.cast(product, tf.uint8)
 
 
-def window_in_graph(tf, data, window_of):
+def window_in_graph(tf: ModuleType, data: Tensor,
+                    window_of: Callable[[Tensor], Tensor]) -> Tensor:
   """The window of an image; a whole JPEG is decoded only there.
 
   Args:
@@ -106,11 +112,11 @@ def window_in_graph(tf, data, window_of):
     data: a JPEG or PNG.
     window_of: (h, w) of the image -> (top, left, height, width), int32.
   """
-  def decode_window():
+  def decode_window() -> Tensor:
     shape = tf.io.extract_jpeg_shape(data)
     return tf.io.decode_and_crop_jpeg(data, window_of(shape[:2]), channels=3)
 
-  def decode_all():
+  def decode_all() -> Tensor:
     image = in_graph(tf, data)
     top, left, height, width = tf.unstack(window_of(tf.shape(image)[:2]))
     return image[top:top + height, left:left + width]

@@ -1,16 +1,23 @@
-"""The host's part of the preprocessing as TensorFlow ops; see `placement.Plan`.
+"""The host's part of the preprocessing as TensorFlow ops; see `placement`.
 
 `vit_jax.preprocessing.device.augment` does the same on the accelerator, with the same
 meaning.
 """
 
 import re
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
 
 from vit_jax.config.sections import PreprocessSection
-from vit_jax.preprocessing.host import decode, randaugment
+from vit_jax.preprocessing.host import Tensor, decode, randaugment
+
+# `(bytes of an image, seed) -> uint8 (height, width, 3)`.
+Prepare = Callable[[Tensor, Tensor], Tensor]
 
 
-def make_prepare(tf, section: PreprocessSection, size: tuple, pixel_factor: int = 1):
+def make_prepare(tf: ModuleType, section: PreprocessSection, size: Sequence[int],
+                 pixel_factor: int = 1) -> Prepare:
   """`(bytes, seed) -> uint8 (*size, 3)`; the bytes of a JPEG, a PNG, or nothing.
 
   Args:
@@ -21,15 +28,17 @@ def make_prepare(tf, section: PreprocessSection, size: tuple, pixel_factor: int 
     pixel_factor: of the decoded pixels, before anything else is done to them.
   """
   height, width = size
-  augment = None
+  augmentations = []
   if section.randaugment_layers:
-    augment = randaugment.make(tf, section, size)
+    augmentations.append(randaugment.make(tf, section, size))
 
-  def made(data, seed):
-    image = _prepare(tf, section, size, data, seed, pixel_factor)
-    return augment(image, seed) if augment else image
+  def made(data: Tensor, seed: Tensor) -> Tensor:
+    image = _decoded(tf, section, size, data, seed, pixel_factor)
+    for augment in augmentations:
+      image = augment(image, seed)
+    return image
 
-  def prepare(data, seed):
+  def prepare(data: Tensor, seed: Tensor) -> Tensor:
     image = tf.cond(
         tf.strings.length(data) == 0,
         lambda: tf.zeros((height, width, 3), tf.uint8),
@@ -45,12 +54,14 @@ def crops_while_decoding(section: PreprocessSection) -> bool:
       section.crop == 'inception' or section.crop == 'random' and not section.pad)
 
 
-def reason(error) -> str:
+def reason(error: Any) -> str:
   """Why a TensorFlow op failed, without the names of graph nodes."""
   return re.sub(r'\{\{.*?\}\}|\[Op:.*', '', error.message).strip()[:300]
 
 
-def _prepare(tf, section, size, data, seed, pixel_factor):
+def _decoded(tf: ModuleType, section: PreprocessSection, size: Sequence[int],
+             data: Tensor, seed: Tensor, pixel_factor: int) -> Tensor:
+  """The resized and cropped image."""
   if crops_while_decoding(section):
     image = decode.window_in_graph(
         tf, data, lambda shape: _window(tf, section, size, shape, seed))
@@ -76,18 +87,20 @@ def _prepare(tf, section, size, data, seed, pixel_factor):
   return tf.ensure_shape(image, (*size, 3))
 
 
-def _resize(tf, section, image, size):
+def _resize(tf: ModuleType, section: PreprocessSection, image: Tensor,
+            size: Tensor | Sequence[int]) -> Tensor:
   return tf.image.resize(
       image, size, method=section.method, antialias=section.antialias)
 
 
-def _small(tf, image, shorter):
+def _small(tf: ModuleType, image: Tensor, shorter: int) -> Tensor:
   sides = tf.cast(tf.shape(image)[:2], tf.float64)
-  # float64 and rounding half to even, as in `preprocess.small_size`.
+  # float64 and rounding half to even, as in `placement.small_size`.
   return tf.cast(tf.round(sides * shorter / tf.reduce_min(sides)), tf.int32)
 
 
-def _window(tf, section, size, shape, seed):
+def _window(tf: ModuleType, section: PreprocessSection, size: Sequence[int],
+            shape: Tensor, seed: Tensor) -> Tensor:
   """(top, left, height, width) of the crop from an image of this (h, w)."""
   if section.crop == 'inception':
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(

@@ -27,9 +27,15 @@ layer, its 11 operations have other magnitudes, and it computes all of them each
 """
 
 import math
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
 
 from vit_jax.config.sections import PreprocessSection
-from vit_jax.preprocessing.host import colour
+from vit_jax.preprocessing.host import Tensor, colour
+
+# `(image, sign, place) -> image`, see `operations`.
+Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # Fills what a geometric operation or Cutout leaves empty.
 _FILL = 128
@@ -41,7 +47,8 @@ _DRAWS = 4
 _PURPOSE = 1
 
 
-def make(tf, section: PreprocessSection, size: tuple):
+def make(tf: ModuleType, section: PreprocessSection,
+         size: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
   """`(image, seed) -> image`: the flip, then the operations drawn for this image.
 
   Args:
@@ -54,7 +61,7 @@ def make(tf, section: PreprocessSection, size: tuple):
   layers = section.randaugment_layers
   branches = _branches(tf, section, size)
 
-  def augment(image, seed):
+  def augment(image: Tensor, seed: Tensor) -> Tensor:
     purpose = tf.random.experimental.stateless_fold_in(
         seed, tf.constant(_PURPOSE, tf.int64))
     draws = tf.random.stateless_uniform((1 + _DRAWS * layers,), purpose)
@@ -75,7 +82,8 @@ def make(tf, section: PreprocessSection, size: tuple):
   return augment
 
 
-def _branches(tf, section, size):
+def _branches(tf: ModuleType, section: PreprocessSection,
+              size: Sequence[int]) -> list[Callable[..., Tensor]]:
   """The operations as functions that a graph can call."""
   signature = [tf.TensorSpec((*size, 3), tf.uint8), tf.TensorSpec((), tf.float32),
                tf.TensorSpec((2,), tf.float32)]
@@ -85,7 +93,8 @@ def _branches(tf, section, size):
       for f in table.values()]
 
 
-def operations(tf, magnitude: float, size: tuple, grey: int = -1) -> dict:
+def operations(tf: ModuleType, magnitude: float, size: Sequence[int],
+               grey: int = -1) -> dict[str, Operation]:
   """Name -> `(image, sign, place) -> image`, in the order in which they are drawn.
 
   Args:
@@ -105,10 +114,10 @@ def operations(tf, magnitude: float, size: tuple, grey: int = -1) -> dict:
   # Two times this is the side of Cutout's square.
   half = int(40 * level * min(size) / _SIZE)
 
-  def values(function, *args):
+  def values(function: Callable[..., Tensor], *args: Any) -> Operation:
     return lambda image, sign, place: function(tf, image, *args)
 
-  def moved(matrix_of):
+  def moved(matrix_of: Callable[[Tensor], tuple]) -> Operation:
     return lambda image, sign, place: _transform(tf, image, matrix_of(sign))
 
   return {
@@ -133,23 +142,24 @@ def operations(tf, magnitude: float, size: tuple, grey: int = -1) -> dict:
   }
 
 
-def _rotation(tf, radians, size):
+def _rotation(tf: ModuleType, radians: Tensor, size: Sequence[int]) -> tuple:
   """Matrix of a counter-clockwise turn about the middle of the image."""
   y, x = (size[0] - 1) / 2, (size[1] - 1) / 2
   cos, sin = tf.cos(radians), tf.sin(radians)
   return cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y
 
 
-def _transform(tf, image, matrix):
+def _transform(tf: ModuleType, image: Tensor, matrix: tuple) -> Tensor:
   """The pixel nearest to (a x + b y + c, d x + e y + f) comes to (x, y)."""
-  matrix = [tf.cast(entry, tf.float32) for entry in (*matrix, 0., 0.)]
+  entries = [tf.cast(entry, tf.float32) for entry in (*matrix, 0., 0.)]
   return tf.raw_ops.ImageProjectiveTransformV3(
-      images=image[None], transforms=tf.stack(matrix)[None],
+      images=image[None], transforms=tf.stack(entries)[None],
       output_shape=tuple(image.shape[:2]), fill_value=float(_FILL),
       interpolation='NEAREST', fill_mode='CONSTANT')[0]
 
 
-def _shift(tf, image, sign, pixels: tuple):
+def _shift(tf: ModuleType, image: Tensor, sign: Tensor,
+           pixels: tuple[int, int]) -> Tensor:
   """Moved by this many (y, x) pixels to the top and left, or back for sign -1."""
   height, width, _ = image.shape
   down, right = pixels
@@ -159,12 +169,12 @@ def _shift(tf, image, sign, pixels: tuple):
   return tf.slice(padded, begin, (height, width, 3))
 
 
-def _cutout(tf, image, half: int, place):
+def _cutout(tf: ModuleType, image: Tensor, half: int, place: Tensor) -> Tensor:
   """A square of grey about a pixel of the image, cut off at the border.
 
   https://arxiv.org/abs/1708.04552, which has zeros for grey.
   """
-  def near(size, draw):
+  def near(size: int, draw: Tensor) -> Tensor:
     offset = tf.range(size) - tf.cast(tf.floor(draw * size), tf.int32)
     return tf.cast((offset >= -half) & (offset < half), tf.uint8)
   height, width, _ = image.shape

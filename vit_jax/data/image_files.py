@@ -5,18 +5,21 @@ speaks of a data set's records, is not applied.
 """
 
 import os
+from collections.abc import Iterable
+from types import ModuleType
 
 import numpy as np
 
 from vit_jax.config.sections import DataSection, PreprocessSection
 from vit_jax.data import tensorflow
-from vit_jax.preprocessing import placement as preprocess
+from vit_jax.preprocessing import placement
 from vit_jax.preprocessing.host import decode
 from vit_jax.preprocessing.host import ops as host_ops
 from vit_jax.runtime.errors import DataError, UserError
 
 
-def predict_images(paths, data: DataSection) -> tuple[np.ndarray, PreprocessSection]:
+def read_image_files(paths: Iterable[str | os.PathLike], data: DataSection
+                     ) -> tuple[np.ndarray, PreprocessSection]:
   """(uint8 (len(paths), h, w, 3), the preprocessing left to `augment.eval_images`).
 
   Raises DataError, naming the file, for what is missing or no intact image.
@@ -24,21 +27,21 @@ def predict_images(paths, data: DataSection) -> tuple[np.ndarray, PreprocessSect
   paths = [os.fspath(path) for path in paths]
   if not paths:
     raise UserError('There are no images to predict; name at least one image file.')
-  preprocess.check_eval(data.eval)
+  placement.check_not_random(data.eval)
   # Files of any size, so everything is done here.
-  plan = preprocess.make_plan(data.eval, data.image_size, None, cached=False)
-  if plan.host_size != tuple(data.image_size):
-    plan = preprocess.Plan(data.eval, tuple(data.image_size), PreprocessSection())
+  placed = placement.place_streamed(data.eval, data.image_size, None)
+  if placed.host_size != tuple(data.image_size):
+    placed = placement.Placement(data.eval, data.image_size, PreprocessSection())
   encoded = [_read(path) for path in paths]
   tf = tensorflow.load()
-  prepare = tf.function(host_ops.make_prepare(tf, plan.host, plan.host_size),
+  prepare = tf.function(host_ops.make_prepare(tf, placed.host, placed.host_size),
                         input_signature=[tf.TensorSpec((), tf.string),
                                          tf.TensorSpec((2,), tf.int64)])
   images = [_decode(tf, prepare, *pair) for pair in zip(encoded, paths, strict=True)]
-  return np.stack(images), plan.remaining
+  return np.stack(images), placed.remaining
 
 
-def _read(path):
+def _read(path: str) -> bytes:
   try:
     with open(path, 'rb') as f:
       return decode.portable(f.read())
@@ -49,7 +52,8 @@ def _read(path):
     raise DataError(f'{path}: {e}') from e
 
 
-def _decode(tf, prepare, data, path):
+def _decode(tf: ModuleType, prepare: host_ops.Prepare, data: bytes, path: str
+            ) -> np.ndarray:
   try:
     return prepare(data, np.zeros(2, np.int64)).numpy()
   except tf.errors.OpError as e:
