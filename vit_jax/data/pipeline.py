@@ -13,24 +13,24 @@ from vit_jax.config.sections import DataSection
 from vit_jax.data import order
 from vit_jax.data.bad_records import BadRecords
 from vit_jax.data.cached import DecodedSplit
+from vit_jax.data.decoded_splits import DecodedSplits
 from vit_jax.data.sources import Source, open_source
 from vit_jax.data.streaming import Chunk, Stream
 from vit_jax.preprocessing import placement as preprocess
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.reuse import Reuse
 
 
 def open_input(data: DataSection, split: str, *, train: bool,
-               reuse: Reuse | None = None) -> 'Input':
+               splits: DecodedSplits | None = None) -> 'Input':
   """Opens a split by its metadata; `Input.load` or the first batch reads it.
 
   Args:
     data: the data set.
     split: in TFDS slicing syntax.
     train: for training; else for evaluation.
-    reuse: what earlier inputs of the same process have decoded.
+    splits: what earlier inputs of the same process have decoded.
   """
-  return Input(data, open_source(data, split), train, reuse or Reuse())
+  return Input(data, open_source(data, split), train, splits or DecodedSplits())
 
 
 class Input:
@@ -46,7 +46,8 @@ class Input:
     bad_records: unreadable records that this process left out so far, a collection.
   """
 
-  def __init__(self, data: DataSection, source: Source, train: bool, reuse: Reuse):
+  def __init__(self, data: DataSection, source: Source, train: bool,
+               splits: DecodedSplits):
     self.name, self.split = source.name, source.split
     self.num_examples = source.num_examples
     self.num_classes, self.class_names = source.num_classes, source.class_names
@@ -56,7 +57,7 @@ class Input:
     self.remaining = self._plan.remaining
     self.bad_records = BadRecords(data.max_bad_records)
     self._data, self._source, self._train = data, source, train
-    self._reuse = reuse
+    self._splits = splits
     self._lock, self._backend = threading.Lock(), None
 
   def load(self):
@@ -72,7 +73,7 @@ class Input:
       # The splits of `data` do not matter here, its keys and rules do.
       key = (dataclasses.replace(data, train_split='', val_split='', test_split=''),
              self._source.split, self._plan)
-      split = self._reuse.split(key, lambda: DecodedSplit(
+      split = self._splits.get(key, lambda: DecodedSplit(
           self._source, self._plan, data.max_bad_records, data.decode_threads))
       if self._train:
         self.bad_records.update(np.flatnonzero(~split.readable))

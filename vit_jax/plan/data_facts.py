@@ -5,10 +5,10 @@ import re
 
 from vit_jax.config.sections import Config, DataSection
 from vit_jax.data import builders, labels, record_labels, splits
+from vit_jax.data.decoded_splits import DecodedSplits
 from vit_jax.data.pipeline import Input, open_input
 from vit_jax.data.sources import Source
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.reuse import Reuse
 
 # Examples of every split, as TFDS documents them. TFDS itself knows the classes of a
 # data set that is not prepared, but not its size.
@@ -99,7 +99,7 @@ def find(config: Config, num_classes: int = 0, num_examples: int = 0) -> Facts:
     described = _Described(
         size or _UNKNOWN_SIZE, [str(i) for i in range(classes)], image_shape)
     source = Source(data.name, data.train_split, described)
-    found = Input(data, source, True, Reuse())
+    found = Input(data, source, True, DecodedSplits())
     origin = 'flags' if num_examples else 'the published size' if size else 'metadata'
   if not size and not config.total_steps:
     raise UserError(
