@@ -22,8 +22,8 @@ import numpy as np  # noqa: E402
 import task_run  # noqa: E402
 from absl import logging  # noqa: E402
 
-from vit_jax.runtime.reuse import Reuse  # noqa: E402
 from vit_jax.sweep.vtab import subsets, tasks  # noqa: E402
+from vit_jax.training.reuse import Reuse  # noqa: E402
 
 COLUMNS = ('task', 'TFDS data set', 'train800 + val200', 'test', 'label', 'classes',
            'train transform', 'loss of steps 1 to 3', 'ln(classes)',

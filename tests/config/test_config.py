@@ -60,8 +60,6 @@ def test_overrides(config_file, words, key, value):
     ('--config.loss.name=hinge', 'softmax, sigmoid'),
     ('--config.data.image_size=(1, 2, 3)', r'\(height, width\)'),
     ('--config.ema_decay=1.5', r'\[0, 1\)'),
-    ('--config.checkpoint.best_metric=test/acc', 'test/accuracy, test/loss'),
-    ('--config.checkpoint.best_metric=test/loss', 'multiple of config.eval_every'),
     ('--config.seed=-1', r'\[0, 2\*\*32\)'),
     ('--config.eval_every=-1', 'at least 0'),
     ('--config.model.dropout=1.5', r'\[0, 1\)'),

@@ -15,12 +15,12 @@ from vit_jax.config.sections import DataSection
 from vit_jax.data import imagenet21k, open_source
 from vit_jax.models import variants
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.reuse import Reuse
 from vit_jax.sweep import cells, definition
 from vit_jax.sweep.vtab import tasks
-from vit_jax.training import job
-from vit_jax.training.debug import debug_form
+from vit_jax.training.checks import check_run
+from vit_jax.training.debug_form import debug_form
 from vit_jax.training.loop import train
+from vit_jax.training.reuse import Reuse
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 _PAPER_MODELS = ('B/16', 'B/32', 'L/16', 'L/32')
@@ -60,7 +60,7 @@ def test_every_argument_resolves(name):
     config = config_lib.load(f'{CONFIGS / name}:{argument}' if argument
                              else str(CONFIGS / name))
     for form in (config, debug_form(config)):
-      job.check(form)
+      check_run(form)
       model = variants.from_section(form.model, 1, 'cpu')
       patch = model.options.patch_size or (1, 1)
       for size, side in zip(form.data.image_size, patch, strict=True):

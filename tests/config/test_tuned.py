@@ -1,18 +1,16 @@
 """Files of tuned settings, and compiler options."""
 
 import json
-import types
 
 import jax
 import pytest
 
 from vit_jax import config as config_lib
-from vit_jax.config.sections import Config, MeshSection
-from vit_jax.parallel import mesh as mesh_lib
+from vit_jax.config.sections import Config
 from vit_jax.runtime import compiler_options as options_lib
 from vit_jax.runtime.compiler_options import compiler_options
 from vit_jax.runtime.errors import UserError
-from vit_jax.training import job as job_lib
+from vit_jax.training.programs import compile_lowered
 
 VMEM = ('xla_tpu_scoped_vmem_limit_kib', '65536')
 GOOD = {'kind': 'vit_jax tuned settings',
@@ -100,13 +98,9 @@ def test_bad_options(value):
 def test_options_that_the_compiler_does_not_know(monkeypatch, capsys):
   lowered = jax.jit(lambda x: x + 1).lower(1.0)
 
-  def job(**config):
-    mesh = mesh_lib.create(MeshSection(), jax.devices()[:1])
-    return types.SimpleNamespace(config=Config(**config), mesh=mesh)
-
   with pytest.raises(UserError, match="xla_options has 'xla_nonsense'"):
-    job_lib.compile_lowered(job(xla_options=(('xla_nonsense', '1'),)), lowered)
+    compile_lowered(lowered, Config(xla_options=(('xla_nonsense', '1'),)), 'cpu')
   # A default of ours must not end a run with a newer compiler.
   monkeypatch.setitem(options_lib._DEFAULTS, 'cpu', {'xla_forgotten': '1'})
-  assert job_lib.compile_lowered(job(), lowered)(1.0) == 2.0
+  assert compile_lowered(lowered, Config(), 'cpu')(1.0) == 2.0
   assert "'xla_forgotten'" in capsys.readouterr().err

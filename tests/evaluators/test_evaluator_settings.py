@@ -8,6 +8,7 @@ from vit_jax import config as config_lib
 from vit_jax.config import evaluators as evaluator_settings
 from vit_jax.config.sections import Config, DataSection, EvaluatorSection
 from vit_jax.runtime.errors import UserError
+from vit_jax.training.trained_run import select
 
 FEW = {'name': 'few', 'kind': 'fewshot'}
 
@@ -73,11 +74,9 @@ def test_evaluations_may_change_when_a_run_goes_on(config_file):
     ('--config.evaluators[0].shots=()', r'such as \(1, 5\)'),
     ('--config.evaluators[0].l2=(0,)', 'numbers above 0'),
     ('--config.evaluators[0].seeds=0', 'above 0'),
-    ('--config.evaluators[0].kind=few', 'Did you mean'),
     ('--config.evaluators[0].name=real', 'taken'),
     ('--config.evaluators[0].name=test', 'taken'),
     ('--config.evaluators[0].name=a/b', 'letters, digits'),
-    ('--config.evaluators[0].max_labels=3', 'one label per image'),
     ("--config.evaluators=({'nam': 'x'},)", r'mean config.evaluators\[0\].name'),
     ("--config.evaluators=({'name': 3},)", r'evaluators\[0\].name takes .*str'),
     ('--config.evaluators=(3,)', 'takes a dict'),
@@ -115,21 +114,6 @@ def test_data_of_an_evaluator():
   assert evaluator_settings.data_section(run, EvaluatorSection(data='folder')).dir == ''
 
 
-@pytest.mark.parametrize('metric', ['few/5shot', 'nn/accuracy', 'own/loss'])
-def test_best_metric_may_be_an_evaluators(metric):
-  evaluators = (FEW, {'name': 'nn', 'kind': 'knn'}, {'name': 'own', 'every': 2})
-  checkpoint = {'best_metric': metric, 'every': 10}
-  _check(*evaluators, eval_every=5, checkpoint=checkpoint)
-  with pytest.raises(UserError, match='few/1shot.*nn/accuracy'):
-    _check(*evaluators, eval_every=5, checkpoint={'best_metric': 'few/2shot'})
-
-
-def test_best_metric_is_measured_at_every_checkpoint():
-  evaluator = {**FEW, 'every': 2}
-  with pytest.raises(UserError, match='which is 5 x 2 of the evaluator'):
-    _check(evaluator, eval_every=5, checkpoint={'best_metric': 'few/1shot', 'every': 5})
-
-
 def test_one_more_comes_first_and_has_a_name_of_its_own():
   config = _check({'name': 'knn', 'kind': 'knn'})
   more, name = evaluator_settings.with_one_more(config, 'knn', 'cifar10')
@@ -139,8 +123,24 @@ def test_one_more_comes_first_and_has_a_name_of_its_own():
   config_lib.check(more)
 
 
+def test_one_more_of_the_users_own_kind():
+  _, name = evaluator_settings.with_one_more(_check(), 'my_module:Margin', '')
+  assert name == 'Margin'
+
+
+def test_all_of_a_run():
+  config = _check(FEW, data={'val_split': 'train[:9]', 'test_split': 'test'})
+  found = evaluator_settings.of_run(config)
+  assert [(s.name, s.kind) for s in found] == [
+      ('val', 'classify'), ('test', 'classify'), ('few', 'fewshot')]
+  assert [evaluator_settings.key_of(config, section) for section in found] == [
+      'data.val_split', 'data.test_split', 'evaluators[0]']
+  assert [evaluator_settings.data_section(config, section).test_split
+          for section in found] == ['train[:9]', 'test', 'test']
+
+
 def test_unknown_names():
   config = _check(FEW)
-  assert evaluator_settings.select(config, ['few']) == config.evaluators
+  assert select(config, ['few']) == config.evaluators
   with pytest.raises(UserError, match="no evaluator 'fow'; the run has few"):
-    evaluator_settings.select(config, ['fow'])
+    select(config, ['fow'])

@@ -9,7 +9,9 @@ from PIL import Image
 
 from vit_jax.data import open_input, open_source
 from vit_jax.evaluators.features import FrozenFeatures, standardiser
+from vit_jax.evaluators.split_pass import SplitPass
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.program_cache import ProgramCache
 
 
 @pytest.fixture(scope='module')
@@ -19,7 +21,8 @@ def job():
 
 def _features(job, split, layer='pre_logits', batch_size=0):
   data_input = open_input(job.config.data, split, train=False)
-  return FrozenFeatures(job, data_input, layer, batch_size, 'evaluators[0]')
+  split = SplitPass(job, data_input, batch_size, 'evaluators[0].batch_size')
+  return FrozenFeatures(job, split, layer, ProgramCache(), 'evaluators[0]')
 
 
 @pytest.mark.parametrize('layer', ['pre_logits', 'block_00', 'patch_embedding'])

@@ -66,7 +66,7 @@ def test_accuracy_and_l2_as_with_scikit_learn(digits):
   l2 = (0.01, 1.0, 100.0, 1e4)
   measured = FewShot(
       _section(shots=(1, 10), seeds=2, l2=l2), GivenFeatures(*train),
-      GivenFeatures(*test), 10).run(None)
+      GivenFeatures(*test)).run(None)
   assert list(measured) == ['1shot', '1shot_l2', '10shot', '10shot_l2']
   for shots in (1, 10):
     accuracy, best = _with_scikit_learn(train, test, shots, 2, l2)
@@ -79,9 +79,9 @@ def test_accuracy_and_l2_as_with_scikit_learn(digits):
 def test_the_test_split_has_no_part_in_the_choice(digits):
   train, (x, labels) = digits
   settings = _section(shots=(5,), seeds=1)
-  measured = FewShot(settings, GivenFeatures(*train), GivenFeatures(x, labels), 10)
+  measured = FewShot(settings, GivenFeatures(*train), GivenFeatures(x, labels))
   shuffled = np.random.default_rng(0).permutation(labels)
-  other = FewShot(settings, GivenFeatures(*train), GivenFeatures(x, shuffled), 10)
+  other = FewShot(settings, GivenFeatures(*train), GivenFeatures(x, shuffled))
   assert measured.run(None)['5shot_l2'] == other.run(None)['5shot_l2']
   assert other.run(None)['5shot'] < 0.2 < measured.run(None)['5shot']
 
@@ -99,7 +99,7 @@ def test_held_out_examples_are_never_drawn_ones(digits, monkeypatch):
       return super().project(x)
   monkeypatch.setattr(fewshot, 'Ridge', Watched)
   FewShot(_section(shots=(2,), seeds=1, held_out=77), GivenFeatures(x, labels),
-          GivenFeatures(*test), 10).run(None)
+          GivenFeatures(*test)).run(None)
   assert (fitted, scored) == ([20], [77, len(test[0])])
 
 
@@ -112,7 +112,7 @@ def test_too_few_examples(settings, message):
   rng = np.random.default_rng(0)
   labels = np.repeat(np.arange(10), [9, 9, 9, 4, 9, 9, 9, 9, 9, 9])
   given = GivenFeatures(rng.normal(size=(len(labels), 5)), labels)
-  evaluator = FewShot(_section(**settings), given, given, 10)
+  evaluator = FewShot(_section(**settings), given, given)
   if message is None:
     evaluator.run(None)
     return
@@ -125,6 +125,6 @@ def test_nothing_left_to_choose_on():
   given = GivenFeatures(
       np.random.default_rng(0).normal(size=(12, 5)), labels, CLASSES[:3])
   with pytest.raises(UserError, match='draws all 12 images'):
-    FewShot(_section(shots=(4,)), given, given, 3).run(None)
-  measured = FewShot(_section(shots=(4,), l2=(2.0,)), given, given, 3).run(None)
+    FewShot(_section(shots=(4,)), given, given).run(None)
+  measured = FewShot(_section(shots=(4,), l2=(2.0,)), given, given).run(None)
   assert measured['4shot_l2'] == 2.0

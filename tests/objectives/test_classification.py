@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vit_jax.config.sections import Config, LossSection, PreprocessSection
-from vit_jax.objectives import classification, losses
+from vit_jax.objectives import losses
+from vit_jax.objectives.classification import Classification
 
 RNG = np.random.default_rng(3)
 LOGITS = RNG.normal(size=(6, 5)).astype(np.float32) * 2
@@ -29,6 +30,10 @@ def config(**loss):
   return dataclasses.replace(Config(), loss=LossSection(**loss))
 
 
+def objective(settings):
+  return Classification(settings, Fixed(), 5, PreprocessSection())
+
+
 def loss_by_hand(name, logits, chosen):
   logits = np.float64(logits)
   if name == 'softmax':
@@ -40,8 +45,7 @@ def loss_by_hand(name, logits, chosen):
 
 @pytest.mark.parametrize('name', losses.LOSSES)
 def test_evaluation_scores_labelled_examples_alone(name):
-  step = classification.make_eval_step(
-      Fixed(), config(name=name, label_smoothing=0.1), PreprocessSection(), 5)
+  step = objective(config(name=name, label_smoothing=0.1)).eval_step
   batch = {'image': np.zeros((6, 224, 224, 3), np.uint8), 'label': LABELS,
            'mask': MASK}
   sums = jax.jit(step)(LOGITS, batch)
@@ -56,8 +60,7 @@ def test_evaluation_scores_labelled_examples_alone(name):
 @pytest.mark.parametrize('name', losses.LOSSES)
 def test_sets_of_one_equal_single_labels(name):
   labels = np.array([0, 3, 1, 4, 2, 2], np.int32)
-  step = classification.make_eval_step(
-      Fixed(), config(name=name), PreprocessSection(), 5)
+  step = objective(config(name=name)).eval_step
   def sums(labels):
     return step(LOGITS, {'image': np.zeros((6, 224, 224, 3), np.uint8),
                          'label': labels, 'mask': MASK})
@@ -72,16 +75,15 @@ def test_sets_of_one_equal_single_labels(name):
 def test_training_accuracy_asks_for_a_class_of_the_set():
   settings = dataclasses.replace(
       config(), data=dataclasses.replace(Config().data, image_size=(4, 4)))
-  prepare = classification.make_prepare(settings, PreprocessSection(), 5)
+  classify = objective(settings)
   batch = {'image': np.zeros((6, 4, 4, 3), np.uint8), 'label': jnp.asarray(LABELS)}
-  examples = prepare(batch, jax.random.key(0))
-  objective = classification.make_objective(Fixed(), losses.softmax_cross_entropy)
+  examples = classify.prepare(batch, jax.random.key(0))
   # The top class of each; all but the last belong to their sets.
   top = jnp.array([2, 4, 0, 1, 3, 0])
-  _, metrics = objective(jax.nn.one_hot(top, 5), examples, None)
+  _, metrics = classify.loss(jax.nn.one_hot(top, 5), examples, None)
   assert float(metrics['accuracy']) == pytest.approx(3 / 4)
   # A batch without any label has nothing to get right.
-  _, metrics = objective(
+  _, metrics = classify.loss(
       jax.nn.one_hot(top, 5), {**examples, 'label': jnp.full((6, 4), -1)}, None)
   assert float(metrics['accuracy']) == 0
 
@@ -91,9 +93,8 @@ def test_mixup_mixes_sets():
       config(name='sigmoid'),
       data=dataclasses.replace(Config().data, image_size=(4, 4)),
       mixup=dataclasses.replace(Config().mixup, alpha=1.0))
-  prepare = classification.make_prepare(settings, PreprocessSection(), 5)
   batch = {'image': np.zeros((6, 4, 4, 3), np.uint8), 'label': jnp.asarray(LABELS)}
-  examples = jax.jit(prepare)(batch, jax.random.key(0))
+  examples = jax.jit(objective(settings).prepare)(batch, jax.random.key(0))
   sets = np.array([[c in s for c in range(5)] for s in SETS], np.float32)
   # Row 0, {2}, mixed with its predecessor, which has no label.
   weight = float(examples['target'][0, 2])

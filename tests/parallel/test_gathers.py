@@ -12,6 +12,7 @@ from vit_jax import config as config_lib
 from vit_jax.data import open_input
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.training import job as job_lib
+from vit_jax.training.programs import TrainStep
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def _gathered(tmp_path, *overrides):
   job = job_lib.build(config, mesh_lib.create(config.mesh), data.num_classes, 10)
   # Before the CPU's own passes, which turn bfloat16 into float32.
   dump = tmp_path / 'dump'
-  job_lib.lower_train_step(job, data.remaining, data.stored_shape).compile({
+  TrainStep(job.setup, data.remaining, data.stored_shape).lower().compile({
       'xla_dump_to': str(dump), 'xla_dump_hlo_pass_re': 'spmd-partitioning|spmd.*'})
   [text] = [path.read_text() for path in pathlib.Path(dump).iterdir()
             if 'after_spmd-partitioning' in path.name]

@@ -10,10 +10,10 @@ import runs
 from vit_jax import config as config_lib
 from vit_jax.config.sections import MeshSection
 from vit_jax.data import open_input
-from vit_jax.objectives import classification
+from vit_jax.objectives.classification import Classification
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.training.inference import TrainedRun
 from vit_jax.training.loop import train
+from vit_jax.training.trained_run import TrainedRun
 
 EVERYTHING = (
     '--config.data.train.randaugment_layers=2', '--config.data.train.greyscale=0.2',
@@ -39,7 +39,7 @@ def test_a_batch_on_one_device_equals_that_on_eight(tmp_path):
   config = config_lib.load(runs.write_config(tmp_path), EVERYTHING)
   data_input = open_input(config.data, 'train', train=True)
   batch = next(data_input.start().train_batches(config.seed, 16, np.arange(16)))
-  prepare = jax.jit(classification.make_prepare(config, data_input.remaining, 10))
+  prepare = jax.jit(Classification(config, None, 10, data_input.remaining).prepare)
   sharding = mesh_lib.over_batch(mesh_lib.create(MeshSection(data=4, fsdp=2)))
   for step in range(3):
     key = jax.random.key(step)

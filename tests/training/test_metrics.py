@@ -6,6 +6,7 @@ import json
 import jax.numpy as jnp
 import pytest
 
+from vit_jax.objectives.classification import Classification
 from vit_jax.training import metrics
 from vit_jax.training.progress import Progress, Rate, duration
 
@@ -72,7 +73,7 @@ class _Terminal(io.StringIO):
 
 @pytest.mark.parametrize('stream, live', [(io.StringIO(), False), (_Terminal(), True)])
 def test_progress_is_plain_lines_unless_on_a_terminal(stream, live):
-  progress = Progress(100, 32, stream=stream)
+  progress = Progress(100, 32, Classification.shown, stream=stream)
   progress.step(10)
   rate = progress.log(10, {'loss': 1.5, 'accuracy': 0.25})
   progress.say('done')
@@ -85,7 +86,8 @@ def test_progress_is_plain_lines_unless_on_a_terminal(stream, live):
 
 def test_silent_progress_prints_nothing():
   stream = io.StringIO()
-  progress = Progress(100, 32, silent=True, stream=stream)
+  progress = Progress(
+      100, 32, Classification.shown, silent=True, stream=stream)
   progress.log(10, {'loss': 1.5, 'accuracy': 0.25})
   progress.say('done')
   assert stream.getvalue() == ''

@@ -9,9 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from vit_jax.config.sections import LossSection, OptimizerSection, ScheduleSection
+from vit_jax.config.sections import (
+  Config,
+  OptimizerSection,
+  PreprocessSection,
+  ScheduleSection,
+)
 from vit_jax.models import variants
-from vit_jax.objectives import classification, losses
+from vit_jax.objectives import losses
+from vit_jax.objectives.classification import Classification
 from vit_jax.training import optimizers, schedules
 from vit_jax.training import state as state_lib
 from vit_jax.training import step as step_lib
@@ -57,8 +63,7 @@ def _run(steps=5, accum_steps=1, ema_decay=0.0, model=None, seed=0, state=None,
   optimizer = optimizer or _optimizer()
   step = jax.jit(step_lib.make_train_step(
       optimizer, _prepare,
-      classification.make_objective(
-          model or _model(), losses.create(LossSection())),
+      Classification(Config(), model or _model(), 10, PreprocessSection()).loss,
       accum_steps=accum_steps, ema_decay=ema_decay))
   if state is None:
     state = state_lib.create(case['params'], optimizer, ema=ema_decay > 0)

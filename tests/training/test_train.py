@@ -12,9 +12,9 @@ import runs
 from vit_jax import config as config_lib
 from vit_jax.checkpoints.store import Store
 from vit_jax.runtime.errors import UserError
-from vit_jax.training.inference import TrainedRun
 from vit_jax.training.loop import train
 from vit_jax.training.metrics import NonFiniteError
+from vit_jax.training.trained_run import TrainedRun
 
 
 def _config(folder, *overrides):

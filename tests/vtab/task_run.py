@@ -18,7 +18,7 @@ import vit_jax
 from vit_jax import config as config_lib
 from vit_jax.data import open_input
 from vit_jax.sweep.vtab import subsets, tasks
-from vit_jax.training.debug import debug_form
+from vit_jax.training.debug_form import debug_form
 from vit_jax.training.loop import train
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs/vtab.py'
@@ -58,7 +58,7 @@ def measure(name, data_dir, workdir, reuse=None, arg='') -> Measured:
     name: of the task.
     data_dir: where tiny data sets are, or are to be written.
     workdir: of the run.
-    reuse: shared by several runs, see `vit_jax.runtime.reuse`.
+    reuse: shared by several runs, see `vit_jax.training.reuse`.
     arg: further words of the config's argument, such as 'lightweight'.
   """
   task = tasks.TASKS[name]

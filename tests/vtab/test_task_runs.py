@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import task_run
 
-from vit_jax.runtime.reuse import Reuse
 from vit_jax.sweep.vtab import tasks
+from vit_jax.training.reuse import Reuse
 
 # One with a crop and a flip; one whose label is computed, from JPEG-sized images; one
 # with grey pixels 0 and 1.

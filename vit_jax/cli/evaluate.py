@@ -24,7 +24,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='only these of config.evaluators')
   parser.add_argument('--kind', default='', metavar='KIND',
                       help='an evaluator that the config lacks: classify, fewshot, '
-                      'probe or knn; its settings are --config.evaluators[0].<key>')
+                      'probe, knn or package.module:name; its settings are '
+                      '--config.evaluators[0].<key>')
   parser.add_argument('--data', default='', metavar='NAME',
                       help="data set of --kind; default: the run's own")
   parser.add_argument('--json', action='store_true', help='print one JSON object')
@@ -32,6 +33,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   from vit_jax.config import evaluators as evaluator_settings
+  from vit_jax.evaluators import KINDS
   from vit_jax.training import workdir as workdir_lib
   chosen = [name for name in args.evaluators.split(',') if name]
   if chosen and args.kind:
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
                     'that it lacks.')
   if args.data and not args.kind:
     raise UserError(f'--data={args.data} needs a --kind: what to do with the data, '
-                    f'{", ".join(evaluator_settings.KINDS)}.')
+                    f'{", ".join(KINDS)}.')
   config = workdir_lib.read_config(args.workdir)
   if args.kind:
     config, name = evaluator_settings.with_one_more(config, args.kind, args.data)

@@ -57,7 +57,6 @@ def load_config(args: argparse.Namespace, overrides: Sequence[str]) -> 'Config':
   """The settings that --config, its overrides and --debug say, in this order."""
   from vit_jax import config as config_lib
   config = config_lib.load(args.config, overrides)
-  if args.debug:
-    from vit_jax.training.debug import debug_form
-    config = debug_form(config)
-  return config
+  from vit_jax.training.checks import check_run
+  from vit_jax.training.debug_form import debug_form
+  return debug_form(config) if args.debug else check_run(config)

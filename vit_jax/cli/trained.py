@@ -8,7 +8,7 @@ from vit_jax.runtime import logs
 
 if TYPE_CHECKING:
   from vit_jax.config import Config
-  from vit_jax.training.inference import TrainedRun
+  from vit_jax.training.trained_run import TrainedRun
 
 
 def trained_run(args: argparse.Namespace, overrides: Sequence[str], *,
@@ -24,13 +24,15 @@ def trained_run(args: argparse.Namespace, overrides: Sequence[str], *,
   """
   from vit_jax import config as config_lib
   from vit_jax.training import workdir as workdir_lib
-  config = config_lib.check(config_lib.apply_overrides(
-      config or workdir_lib.read_config(args.workdir), overrides))
+  config = config_lib.apply_overrides(
+      config or workdir_lib.read_config(args.workdir), overrides)
   logs.quiet()
   import jax
 
   from vit_jax.runtime import compilation_cache
-  from vit_jax.training.inference import TrainedRun
+  from vit_jax.training.checks import check_run
+  from vit_jax.training.trained_run import TrainedRun
+  config = check_run(config)
   compilation_cache.enable()
   devices = jax.devices()[:1] if one_device else None
   return TrainedRun(args.workdir, config, args.step, devices)

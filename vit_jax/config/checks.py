@@ -20,7 +20,6 @@ def check(config: Config) -> Config:
         f'config.batch_size {config.batch_size} does not divide into '
         f'config.accum_steps {config.accum_steps} equal parts.')
   evaluator_settings.check(config)
-  _check_best_metric(config)
   return config
 
 
@@ -31,24 +30,3 @@ def complete_sizes(config: Config) -> Config:
       config = values.replace(
           config, key, complete_size(key, values.get(config, key)))
   return config
-
-
-def _check_best_metric(config: Config) -> None:
-  metric, every = config.checkpoint.best_metric, config.checkpoint.every
-  if not metric:
-    return
-  splits = [name for name, split in (
-      ('val', config.data.val_split), ('test', config.data.test_split)) if split]
-  known = {f'{split}/{name}': 1 for split in splits for name in ('accuracy', 'loss')}
-  for section in config.evaluators:
-    known |= dict.fromkeys(evaluator_settings.metric_names(section), section.every)
-  if metric not in known:
-    raise UserError(
-        f'config.checkpoint.best_metric is {metric!r}; this run measures '
-        f'{", ".join(known) or "nothing, as it has neither val nor test split"}.')
-  if config.eval_every < 1 or every % (config.eval_every * known[metric]):
-    times = f' x {known[metric]} of the evaluator' if known[metric] > 1 else ''
-    raise UserError(
-        f'config.checkpoint.best_metric needs an evaluation at every checkpoint: '
-        f'config.checkpoint.every {every} must be a multiple of config.eval_every, '
-        f'which is {config.eval_every}{times}.')

@@ -1,13 +1,11 @@
 """What `config.evaluators` may hold, and what it means; imports nothing heavy."""
 
 import dataclasses
-from collections.abc import Iterable
 
 from vit_jax.config.sections import Config, DataSection, EvaluatorSection
 from vit_jax.config.settings import declared
 from vit_jax.runtime.errors import UserError
 
-KINDS = declared(EvaluatorSection)['kind'].choices
 # Prefixes of metrics that are taken.
 _RESERVED = ('train', 'val', 'test')
 # What differs between data sets; the rest of `config.data` says what the model expects.
@@ -58,30 +56,26 @@ def data_section(config: Config, section: EvaluatorSection) -> DataSection:
   return dataclasses.replace(data, val_split='', **own)
 
 
-def metric_names(section: EvaluatorSection) -> list[str]:
-  """The results that can choose the best checkpoint."""
-  names = {'classify': ['accuracy', 'loss'], 'probe': ['accuracy'],
-           'knn': ['accuracy'],
-           'fewshot': [f'{n}shot' for n in section.shots]}[section.kind]
-  return [f'{section.name}/{name}' for name in names]
+def of_run(config: Config) -> tuple[EvaluatorSection, ...]:
+  """All evaluators of a training: its 'val' and 'test' splits, `config.evaluators`."""
+  splits = (('val', config.data.val_split), ('test', config.data.test_split))
+  return (*(EvaluatorSection(name=name, test_split=split) for name, split in splits
+            if split), *config.evaluators)
+
+
+def key_of(config: Config, section: EvaluatorSection) -> str:
+  """Where one of `of_run` stands in the settings, such as 'evaluators[0]'."""
+  if section in config.evaluators:
+    return f'evaluators[{config.evaluators.index(section)}]'
+  return f'data.{section.name}_split'
 
 
 def with_one_more(config: Config, kind: str, data: str) -> tuple[Config, str]:
   """`config` with a new first evaluator of a data set, and the name it got."""
+  # Of the user's own, 'package.module:name', the last part.
+  word = kind.rpartition(':')[2]
   taken = {section.name for section in config.evaluators}
-  name = next(n for n in (kind, f'other_{kind}', f'another_{kind}') if n not in taken)
+  name = next(n for n in (word, f'other_{word}', f'another_{word}') if n not in taken)
   section = EvaluatorSection(name=name, kind=kind, data=data)
   evaluators = (section, *config.evaluators)
   return dataclasses.replace(config, evaluators=evaluators), name
-
-
-def select(config: Config, names: Iterable[str]) -> tuple[EvaluatorSection, ...]:
-  """The evaluators of these names; raises UserError for unknown ones."""
-  found = {section.name: section for section in config.evaluators}
-  unknown = [name for name in names if name not in found]
-  if unknown:
-    raise UserError(
-        f'There is no evaluator {unknown[0]!r}; the run has '
-        f'{", ".join(found) or "none"}. Give names of config.evaluators, or --kind '
-        f'for one that the run does not have: {", ".join(KINDS)}.')
-  return tuple(found[name] for name in names)

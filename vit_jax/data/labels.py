@@ -10,13 +10,13 @@ such as 8.5 another precision would give another class.
 """
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from vit_jax.runtime.errors import UserError, check_choice
+from vit_jax.runtime import named_objects
+from vit_jax.runtime.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,17 +112,7 @@ LABEL_RULES = {
 
 def find(name: str) -> LabelRule:
   """The rule that `config.data.label_rule` names; raises UserError for no rule."""
-  if ':' not in name:
-    check_choice('data.label_rule', name, LABEL_RULES)
-    return LABEL_RULES[name]
-  module, _, attribute = name.partition(':')
-  try:
-    found = getattr(importlib.import_module(module), attribute)
-  except (ImportError, AttributeError, ValueError, TypeError) as e:
-    raise UserError(
-        f'config.data.label_rule={name!r} cannot be imported ({e}). Expected '
-        f'package.module:name, or one of {", ".join(LABEL_RULES)}. Is the folder of '
-        'that package in PYTHONPATH?') from e
+  found = named_objects.find('data.label_rule', name, LABEL_RULES)
   rule = found() if callable(found) else found
   if not isinstance(rule, LabelRule):
     raise UserError(

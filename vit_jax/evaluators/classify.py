@@ -1,54 +1,60 @@
-"""The model's own head on a split: mean loss and accuracy."""
+"""The model's own head on a split, measured as the objective does."""
 
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import jax
 import numpy as np
 
+from vit_jax import objectives
+from vit_jax.config.sections import Config, EvaluatorSection
 from vit_jax.evaluators.split_pass import SplitPass
-from vit_jax.runtime.errors import UserError
-from vit_jax.training import job as job_lib
+from vit_jax.objectives.objective import Direction, check_returned
+from vit_jax.runtime.program_cache import ProgramCache
+from vit_jax.training.job import Job
+from vit_jax.training.programs import EvalStep
 
 
+@dataclasses.dataclass(frozen=True)
 class Classify:
-  """`run(params)` gives 'accuracy' and 'loss' over one split."""
+  """`run(params)` gives what `Objective.summarise` makes of one split.
 
-  def __init__(self, job, data_input, reuse=None, batch_size: int = 0,
-               batch_key: str = ''):
-    """Compiles nothing yet.
+  See `evaluator.HeadEvaluator`.
+  """
+  section: EvaluatorSection
+  job: Job
+  test: SplitPass
+  programs: ProgramCache
 
-    Args:
-      job: see `vit_jax.training.job`; its `config.data` is that of the split.
-      data_input: see `vit_jax.data.open_input`, opened for evaluation.
-      reuse: what earlier evaluations of the same process left.
-      batch_size, batch_key: see `SplitPass`.
+  on_features: ClassVar[bool] = False
+
+  @staticmethod
+  def metrics(config: Config, section: EvaluatorSection) -> Mapping[str, Direction]:
+    del section
+    return objectives.find(config.objective).metrics
+
+  def run(self, params: Any) -> dict[str, float]:
+    """The objective's metrics and counts; floats, equal on every process.
+
+    Unreadable records, if `config.data.max_bad_records` allows any, are left out and
+    counted as 'skipped_records'.
     """
-    self._job, self._reuse = job, reuse
-    self._pass = SplitPass(job, data_input, batch_size, batch_key)
-    self._step = None
-
-  def run(self, params) -> dict:
-    """{'accuracy', 'loss'} of `params`; floats, equal on every process.
-
-    Means over the images with a label, which are all but for sets of labels
-    (`config.data.max_labels`); there, each label of an image is right, and those
-    without any are counted as 'unlabelled_records'. Unreadable records, if
-    `config.data.max_bad_records` allows any, are left out and counted as
-    'skipped_records'.
-    """
-    data_input = self._pass.input
-    if self._step is None:
-      self._step = job_lib.compile_eval_step(
-          self._job, data_input.remaining, data_input.stored_shape,
-          self._pass.batch_size, self._reuse)
-    total = {}
-    for sums in self._pass.outputs(self._step, params):
+    data_input = self.test.input
+    total: dict[str, np.float64] = {}
+    for sums in self.test.outputs(self._step, params):
       for name, value in sums.items():
-        total[name] = total.get(name, 0.0) + np.float64(value)
-    skipped = self._pass.skipped(total['seen'])
-    if not total['count']:
-      raise UserError(
-          f'No image of {data_input.name}[{data_input.split}] has a label, so there is '
-          'nothing to measure; give a split with labels.')
-    measured = {'accuracy': float(total['correct'] / total['count']),
-                'loss': float(total['loss'] / total['count'])}
-    unlabelled = int(total['seen'] - total['count'])
-    left_out = {'skipped_records': skipped, 'unlabelled_records': unlabelled}
-    return {**measured, **{name: n for name, n in left_out.items() if n}}
+        total[name] = total.get(name, np.float64(0)) + np.float64(value)
+    skipped = self.test.skipped(total['seen'])
+    objective = self.job.setup.objective(data_input.remaining)
+    measured = objective.summarise(total, f'{data_input.name}[{data_input.split}]')
+    check_returned(self.job.config, 'summarise', objective.metrics, measured)
+    return measured | ({'skipped_records': skipped} if skipped else {})
+
+  @functools.cached_property
+  def _step(self) -> Callable[..., dict[str, jax.Array]]:
+    data_input = self.test.input
+    return self.programs.get(EvalStep(
+        self.job.setup, data_input.remaining, data_input.stored_shape,
+        data_input.label_shape, self.test.batch_size))

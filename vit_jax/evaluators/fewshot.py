@@ -6,50 +6,67 @@ standardised on the drawn images. The strength of the regularisation is the one 
 best accuracy, averaged over the draws, on training images that were not drawn.
 """
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import numpy as np
 
-from vit_jax.config.sections import EvaluatorSection
-from vit_jax.data import order
-from vit_jax.evaluators.features import FrozenFeatures, standardiser
+from vit_jax.config.sections import Config, EvaluatorSection
+from vit_jax.data import Input, order
+from vit_jax.evaluators.features import Features, FrozenFeatures, standardiser
 from vit_jax.evaluators.ridge import Ridge
+from vit_jax.objectives.objective import Direction
 from vit_jax.runtime.errors import UserError
 
 # Values of l2 to choose from, unless the settings give others.
 L2 = tuple(2.0**i for i in range(-10, 21, 2))
 
 
+@dataclasses.dataclass(frozen=True)
 class FewShot:
-  """`run(params)` gives '<n>shot' and '<n>shot_l2' for every number of shots."""
+  """`run(params)` gives '<n>shot' and '<n>shot_l2' for every number of shots.
 
-  def __init__(self, section: EvaluatorSection, train: FrozenFeatures,
-               test: FrozenFeatures, num_classes: int):
-    self._section, self._train, self._test = section, train, test
-    self._num_classes = num_classes
+  See `evaluator.FeatureEvaluator`.
+  """
+  section: EvaluatorSection
+  train: FrozenFeatures
+  test: FrozenFeatures
+  key: str = ''
 
-  def run(self, params) -> dict:
+  on_features: ClassVar[bool] = True
+
+  @staticmethod
+  def metrics(config: Config, section: EvaluatorSection) -> Mapping[str, Direction]:
+    del config
+    return {f'{shots}shot': 'max' for shots in section.shots}
+
+  def run(self, params: Any) -> dict[str, float]:
     """Accuracies on the test split, means over the draws, and the l2 of each."""
-    train, test = self._train.of(params), self._test.of(params)
-    check_shots(train.labels, self._num_classes, self._section, self._train.input)
-    measured = {}
-    for shots in self._section.shots:
+    train, test = self.train.of(params), self.test.of(params)
+    check_shots(train.labels, self.section, self.train.input)
+    measured: dict[str, float] = {}
+    for shots in self.section.shots:
       accuracy, l2 = self._accuracy(train, test, shots)
       measured |= {f'{shots}shot': accuracy, f'{shots}shot_l2': l2}
     skipped = train.skipped + test.skipped
-    return {**measured, 'skipped_records': skipped} if skipped else measured
+    return measured | ({'skipped_records': skipped} if skipped else {})
 
-  def _accuracy(self, train, test, shots):
+  def _accuracy(self, train: Features, test: Features,
+                shots: int) -> tuple[float, float]:
     """(mean accuracy over the draws, the l2 that was chosen for all of them)."""
-    candidates = self._section.l2 or L2
+    num_classes = len(self.train.input.class_names)
+    candidates = self.section.l2 or L2
     held_out_hits = np.zeros(len(candidates), np.int64)
     fitted = []
-    for seed in range(self._section.seeds):
+    for seed in range(self.section.seeds):
       drawn, rest = draw(train.labels, shots, seed)
       standardise = standardiser(train.x[drawn])
       ridge = Ridge(standardise(train.x[drawn]),
-                    targets(train.labels[drawn], self._num_classes))
+                    targets(train.labels[drawn], num_classes))
       fitted.append((standardise, ridge))
       if len(candidates) > 1:
-        rest = rest[:self._section.held_out]
+        rest = rest[:self.section.held_out]
         projected = ridge.project(standardise(train.x[rest]))
         held_out_hits += [
             _hits(ridge, projected, train.labels[rest], l2) for l2 in candidates]
@@ -81,8 +98,10 @@ def draw(labels: np.ndarray, shots: int, seed: int) -> tuple[np.ndarray, np.ndar
   return shuffled[rank < shots], shuffled[rank >= shots]
 
 
-def check_shots(labels, num_classes: int, section: EvaluatorSection, data_input):
+def check_shots(labels: np.ndarray, section: EvaluatorSection,
+                data_input: Input) -> None:
   """Raises UserError if a class has too few examples, or none are left over."""
+  num_classes = len(data_input.class_names)
   counts = np.bincount(labels, minlength=num_classes)
   most, where = max(section.shots), f'{data_input.name}[{data_input.split}]'
   short = [f'{data_input.class_names[c]} ({counts[c]})'
@@ -100,6 +119,6 @@ def check_shots(labels, num_classes: int, section: EvaluatorSection, data_input)
         f'none left to choose l2 on. {advice} Or give a single l2.')
 
 
-def _hits(ridge, projected, labels, l2):
+def _hits(ridge: Ridge, projected: np.ndarray, labels: np.ndarray, l2: float) -> int:
   """Number of right predictions."""
-  return np.sum(ridge.predict(projected, l2).argmax(axis=1) == labels)
+  return int(np.sum(ridge.predict(projected, l2).argmax(axis=1) == labels))

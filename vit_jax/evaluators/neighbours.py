@@ -4,42 +4,64 @@ Section 3.4 of https://arxiv.org/abs/1805.01978: the k training images of the hi
 cosine similarity s to the test image vote for their class, each with exp(s / T).
 """
 
+import dataclasses
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
-from vit_jax.config.sections import EvaluatorSection
+from vit_jax.config.sections import Config, EvaluatorSection
 from vit_jax.evaluators.features import FrozenFeatures
+from vit_jax.objectives.objective import Direction
 from vit_jax.parallel import mesh as mesh_lib
+from vit_jax.runtime.errors import UserError
 
 # Test and training images whose similarities are in memory at a time: at most
 # 4 * 4096 * 16384 bytes = 256 MiB over all devices.
 _QUERIES, _BLOCK = 4096, 16384
 
 
+@dataclasses.dataclass(frozen=True)
 class Neighbours:
-  """`run(params)` gives 'accuracy'."""
+  """`run(params)` gives 'accuracy'. See `evaluator.FeatureEvaluator`."""
+  section: EvaluatorSection
+  train: FrozenFeatures
+  test: FrozenFeatures
+  key: str = ''
 
-  def __init__(self, section: EvaluatorSection, train: FrozenFeatures,
-               test: FrozenFeatures, num_classes: int, mesh):
-    self._section, self._train, self._test = section, train, test
-    self._num_classes, self._mesh = num_classes, mesh
+  on_features: ClassVar[bool] = True
 
-  def run(self, params) -> dict:
-    train, test = self._train.of(params), self._test.of(params)
+  def __post_init__(self) -> None:
+    train = self.train.input
+    if self.section.k > train.num_examples:
+      raise UserError(
+          f'config.{self.key}.k is {self.section.k}, but {train.name}[{train.split}] '
+          f'has {train.num_examples} examples; lower it.')
+
+  @staticmethod
+  def metrics(config: Config, section: EvaluatorSection) -> Mapping[str, Direction]:
+    del config, section
+    return {'accuracy': 'max'}
+
+  def run(self, params: Any) -> dict[str, float]:
+    train, test = self.train.of(params), self.test.of(params)
     predicted = predict(
-        self._mesh, train.x, train.labels, test.x, self._num_classes,
+        self.train.mesh, train.x, train.labels, test.x,
+        len(self.train.input.class_names),
         # Fewer are left where records are unreadable.
-        min(self._section.k, len(train.labels)), self._section.temperature)
+        min(self.section.k, len(train.labels)), self.section.temperature)
     measured = {'accuracy': float(np.mean(predicted == test.labels))}
     skipped = train.skipped + test.skipped
-    return {**measured, 'skipped_records': skipped} if skipped else measured
+    return measured | ({'skipped_records': skipped} if skipped else {})
 
 
-def predict(mesh, train_x: np.ndarray, train_labels: np.ndarray, test_x: np.ndarray,
-            num_classes: int, k: int, temperature: float) -> np.ndarray:
+def predict(mesh: Mesh, train_x: np.ndarray, train_labels: np.ndarray,
+            test_x: np.ndarray, num_classes: int, k: int,
+            temperature: float) -> np.ndarray:
   """Classes (M,) of the test features (M, D).
 
   Args:
@@ -73,11 +95,14 @@ def predict(mesh, train_x: np.ndarray, train_labels: np.ndarray, test_x: np.ndar
 
 
 @functools.lru_cache(maxsize=8)
-def _programs(mesh, k, num_classes):
+def _programs(mesh: Mesh, k: int,
+              num_classes: int) -> tuple[Callable[..., Any], Callable[..., jax.Array]]:
   """Jitted (merge, vote)."""
   over_batch = mesh_lib.over_batch(mesh)
 
-  def merge(similarities, labels, queries, x, x_labels, present):
+  def merge(similarities: jax.Array, labels: jax.Array, queries: jax.Array,
+            x: jax.Array, x_labels: jax.Array,
+            present: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The k nearest among those found, (Q, k), and a block x (N, D)."""
     # In full float32: an accelerator's default would be bfloat16.
     new = jnp.einsum('qd,nd->qn', queries, x, precision=jax.lax.Precision.HIGHEST)
@@ -89,7 +114,8 @@ def _programs(mesh, k, num_classes):
     similarities, at = jax.lax.top_k(similarities, k)
     return similarities, jnp.take_along_axis(labels, at, axis=1)
 
-  def vote(similarities, labels, temperature):
+  def vote(similarities: jax.Array, labels: jax.Array,
+           temperature: jax.Array) -> jax.Array:
     # Relative to the nearest: the same winner, and no overflow for a small T.
     weights = jnp.exp((similarities - similarities[:, :1]) / temperature)
     rows = jnp.arange(len(labels))[:, None]
@@ -100,13 +126,13 @@ def _programs(mesh, k, num_classes):
           jax.jit(vote, out_shardings=mesh_lib.replicated(mesh)))
 
 
-def _normalised(x):
+def _normalised(x: np.ndarray) -> np.ndarray:
   return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
-def _padded(x, length):
+def _padded(x: np.ndarray, length: int) -> np.ndarray:
   return np.pad(x, [(0, length - len(x))] + [(0, 0)] * (x.ndim - 1))
 
 
-def _place(x, sharding):
+def _place(x: np.ndarray, sharding: NamedSharding) -> jax.Array:
   return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])

@@ -13,7 +13,7 @@ class Ridge:
   The bias b is not regularised: it is what centring x and y comes to.
   """
 
-  def __init__(self, x: np.ndarray, y: np.ndarray):
+  def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
     """Takes x (N, D) and y (N, K); costs N * D * min(N, D) and its cube."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     self._x_mean, self._y_mean = x.mean(axis=0), y.mean(axis=0)

@@ -2,26 +2,36 @@
 
 import collections
 import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
+from vit_jax.data import Input
 from vit_jax.data.reader import Reader
 from vit_jax.parallel import batches as batches_lib
 from vit_jax.parallel import mesh as mesh_lib
+from vit_jax.training.job import Job
 
 # Batches that may be queued on the device before the host waits.
 _RUN_AHEAD = 2
 
 
 class SplitPass:
-  """The evaluation batches of one split as global arrays, in file order."""
+  """The evaluation batches of one split as global arrays, in file order.
 
-  def __init__(self, job, data_input, batch_size: int = 0, batch_key: str = ''):
+  Attributes:
+    input: the split.
+    batch_size: over all devices.
+  """
+
+  def __init__(self, job: Job, data_input: Input, batch_size: int = 0,
+               batch_key: str = '') -> None:
     """Reads nothing yet.
 
     Args:
-      job: see `vit_jax.training.job`.
+      job: of the run.
       data_input: see `vit_jax.data.open_input`, opened for evaluation.
       batch_size: over all devices; 0: as the settings of the run have it.
       batch_key: the setting that `batch_size` comes from, for messages.
@@ -44,7 +54,8 @@ class SplitPass:
     # At the first pass: a split that is never evaluated is never read.
     return self.input.start()
 
-  def outputs(self, step, params):
+  def outputs(self, step: Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]],
+              params: Any) -> Iterator[dict[str, np.ndarray]]:
     """Yields `step(params, batch)` of every batch as NumPy arrays.
 
     The step's results must be replicated: every process gets all of them.
@@ -59,7 +70,7 @@ class SplitPass:
     while queue:
       yield jax.device_get(queue.popleft())
 
-  def skipped(self, seen: int) -> int:
+  def skipped(self, seen: float) -> int:
     """Unreadable records of all processes, after a pass that saw `seen` examples."""
     bad = len(self._reader.bad_records)
     if jax.process_count() > 1:

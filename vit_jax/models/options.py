@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from vit_jax.config.sections import ModelSection
 from vit_jax.config.settings import declared
@@ -29,7 +29,8 @@ def check_values(model: Model) -> None:
   options = model.options
   for field in dataclasses.fields(ModelSection):
     if field.name in model.OPTIONS:
-      _check_option(field.name, field.type, getattr(options, field.name))
+      _check_option(
+          field.name, cast(type, field.type), getattr(options, field.name))
   if not isinstance(model.num_classes, int) or model.num_classes < 0:
     _refuse('num_classes', model.num_classes, 'must be a whole number, 0 for none')
   if len(options.patch_size) != 2 and 'patch_size' in model.OPTIONS:
@@ -41,7 +42,7 @@ def check_values(model: Model) -> None:
     _check_vit(options)
 
 
-def _check_option(name: str, kind: Any, value: Any) -> None:
+def _check_option(name: str, kind: type, value: Any) -> None:
   known = declared(ModelSection)[name]
   if kind is float and type(value) is int:
     kind = int
@@ -51,7 +52,7 @@ def _check_option(name: str, kind: Any, value: Any) -> None:
     _refuse(name, value, f'must be one of {", ".join(known.choices)}')
   if known.rule and not known.rule.allows(value):
     _refuse(name, value, known.rule.expected)
-  if known.size and any(type(side) is not int or side < 1 for side in value):
+  if known.size and not all(type(side) is int and side > 0 for side in tuple(value)):
     _refuse(name, value, 'takes positive whole numbers, (height, width)')
   # Settled by now: 0 is no size, except that there need be no ResNet.
   if known.from_variant and value == 0 and name != 'resnet_width':

@@ -54,8 +54,10 @@ def targets(
   if name == 'softmax':
     count = classes.sum(-1, keepdims=True)
     classes = classes / jnp.maximum(count, 1.0)
-    smoothing = jnp.where(count > 0, smoothing, 0.0)
-  return (1.0 - smoothing) * classes + smoothing / num_classes
+    share = jnp.where(count > 0, smoothing, 0.0)
+  else:
+    share = smoothing
+  return (1.0 - share) * classes + share / num_classes
 
 
 def create(

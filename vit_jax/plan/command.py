@@ -39,9 +39,9 @@ def _run(args, overrides):
   slice_ = slices.parse(args.topology)
   config = config_lib.load(args.config, overrides)
   # Late: importing JAX takes longer than finding a mistake in a name.
-  if args.debug:
-    from vit_jax.training.debug import debug_form
-    config = debug_form(config)
+  from vit_jax.training.checks import check_run
+  from vit_jax.training.debug_form import debug_form
+  config = debug_form(config) if args.debug else check_run(config)
   from vit_jax.plan import compile as compile_lib
   from vit_jax.plan import data_facts, report, trial
   target = trial.Target(slice_, args.slices)

@@ -81,8 +81,10 @@ def devices(slice_: Slice, slices: int = 1) -> list:
 
 def lower(job, facts):
   """The job's train step, lowered for the devices of its mesh."""
-  from vit_jax.training import job as job_lib
-  return job_lib.lower_train_step(job, facts.remaining, facts.stored_shape)
+  from vit_jax.training.programs import TrainStep
+  many = job.config.data.max_labels
+  return TrainStep(
+      job.setup, facts.remaining, facts.stored_shape, (many,) if many else ()).lower()
 
 
 def compile_step(lowered, job) -> Compiled | OutOfMemory:
@@ -92,14 +94,12 @@ def compile_step(lowered, job) -> Compiled | OutOfMemory:
     UserError: where the compiler refuses the program for another reason than memory.
   """
   import jax
-
-  from vit_jax.training import job as job_lib
   began = time.monotonic()
   # A program that was kept for TPUs could not be loaded back here.
   kept = jax.config.jax_enable_compilation_cache
   jax.config.update('jax_enable_compilation_cache', False)
   try:
-    compiled = job_lib.compile_lowered(job, lowered)
+    compiled = job.setup.compile(lowered)
   except (jax.errors.JaxRuntimeError, ValueError) as e:
     return _refused(e)
   finally:

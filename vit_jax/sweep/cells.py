@@ -9,8 +9,8 @@ from vit_jax import config as config_lib
 from vit_jax.config.sections import Config
 from vit_jax.runtime.errors import UserError
 from vit_jax.sweep.definition import Definition, Task
-from vit_jax.training import job
-from vit_jax.training.debug import debug_form
+from vit_jax.training.checks import check_measurements, check_run
+from vit_jax.training.debug_form import debug_form
 
 # Scored on `select` / the winner, retrained / the only stage of a task without one.
 SEARCH, FINAL, ONLY = 'search', 'final', 'run'
@@ -51,7 +51,8 @@ def _make(definition, task, stage, settings, seed):
     values.update(task.final)
   values |= {**settings, 'seed': seed}
   try:
-    config = config_lib.check(config_lib.with_values(definition.base, values))
+    config = check_measurements(
+        config_lib.check(config_lib.with_values(definition.base, values)))
     if definition.debug:
       config = debug_form(config)
   except UserError as e:
@@ -115,7 +116,7 @@ def _check(cell, metric):
         'config.data.val_split or test_split is empty there, or no evaluator has that '
         "name. Set it, or change 'select' and 'report' of get_sweep().")
   try:
-    job.check(cell.config)
+    check_run(cell.config)
   except UserError as e:
     raise UserError(f'{cell.title}: {e}') from e
 

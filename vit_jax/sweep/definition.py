@@ -29,6 +29,7 @@ from vit_jax import config as config_lib
 from vit_jax.config.sections import Config
 from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import flags, published
+from vit_jax.training.checks import check_measurements
 
 _KEYS = ('tasks', 'grid', 'select', 'report', 'seeds', 'benchmark')
 _TASK_KEYS = ('search', 'final', 'group')
@@ -54,7 +55,7 @@ class Definition:
   report: str = 'test/accuracy'
   seeds: int = 1
   benchmark: str = ''
-  # Every run in its debug form, see `vit_jax.training.debug`.
+  # Every run in its debug form, see `vit_jax.training.debug_form`.
   debug: bool = False
   # The cells that `cells.make` has made: each takes milliseconds, there are hundreds,
   # and all are gone through again after every run. Not copied by `replace`.
@@ -85,7 +86,7 @@ def load(spec: str, overrides=(), tasks='', grid=(), seeds=0,
   Raises:
     UserError: for unknown names and keys, and for settings that nothing would read.
   """
-  base = config_lib.load(spec, overrides)
+  base = check_measurements(config_lib.load(spec, overrides))
   values = _read_file(spec)
   if values is None and not grid and not seeds:
     raise UserError(

@@ -13,7 +13,6 @@ import jax
 
 from vit_jax.parallel import hosts
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.reuse import Reuse
 from vit_jax.runtime.stopping import Stopped
 from vit_jax.sweep import cells as cells_lib
 from vit_jax.sweep import locks, pruning, report, shares, standings, timing
@@ -25,6 +24,7 @@ from vit_jax.training import loop as training
 from vit_jax.training import metrics as metrics_lib
 from vit_jax.training import overview
 from vit_jax.training.progress import duration
+from vit_jax.training.reuse import Reuse
 
 
 def run(definition: Definition, folder: Folder, shard=(0, 1), keep='final'):

@@ -1,36 +1,45 @@
 """The only training loop.
 
-One turn: save if due, take the next batch, step, log if due, evaluate if due.
+One iteration: save if due, take the next batch, step, log if due, evaluate if due.
 The batch comes after the save, so a checkpoint's step is its data position.
 """
 
 import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from vit_jax import config as config_lib
+from vit_jax import objectives
 from vit_jax.checkpoints import initial, resume
 from vit_jax.checkpoints.store import Store
+from vit_jax.config import evaluators as evaluator_settings
 from vit_jax.config.sections import Config
 from vit_jax.data import open_input
-from vit_jax.evaluators import of_run
+from vit_jax.evaluators.suite import open_suite
 from vit_jax.parallel import batches as batches_lib
 from vit_jax.parallel import hosts
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.runtime import host_memory
 from vit_jax.runtime.errors import warn
-from vit_jax.runtime.reuse import Reuse
 from vit_jax.runtime.stopping import Stopped, StopRequest
 from vit_jax.training import job as job_lib
 from vit_jax.training import metrics as metrics_lib
 from vit_jax.training import overview
 from vit_jax.training import workdir as workdir_lib
+from vit_jax.training.checks import check_run
+from vit_jax.training.profiler import Profiler
+from vit_jax.training.programs import TrainStep
 from vit_jax.training.progress import Progress, duration
+from vit_jax.training.reuse import Reuse
+from vit_jax.training.state import TrainState
 
 
-def train(config, workdir: str, reuse: Reuse | None = None) -> dict:
+def train(config: Any, workdir: str, reuse: Reuse | None = None) -> dict[str, float]:
   """Trains until `total_steps`, from the newest checkpoint in `workdir` if any.
 
   Args:
@@ -49,7 +58,7 @@ def train(config, workdir: str, reuse: Reuse | None = None) -> dict:
   if not isinstance(config, Config):
     config = config_lib.with_tuned(config_lib.from_dict(
         dict(getattr(config, 'to_dict', lambda: config)())))
-  config = config_lib.check(config)
+  config = check_run(config)
   if config.keep_host_memory:
     host_memory.keep()  # Before JAX starts its threads.
   mesh = mesh_lib.create(config.mesh)
@@ -64,7 +73,8 @@ def train(config, workdir: str, reuse: Reuse | None = None) -> dict:
 class _Run:
   """The loop's state that is not part of a checkpoint."""
 
-  def __init__(self, config, workdir, mesh, stop, background, reuse):
+  def __init__(self, config: Config, workdir: str, mesh: Mesh, stop: StopRequest,
+               background: futures.ThreadPoolExecutor, reuse: Reuse) -> None:
     self.config, self.stop = config, stop
     self.background, self.reuse = background, reuse
     self.main = hosts.is_main()
@@ -72,22 +82,22 @@ class _Run:
         config.data, config.data.train_split, train=True, splits=reuse.splits)
     # Reading data and compiling the step take turns on different resources.
     self.reader = background.submit(self.input.start)
-    self.total_steps = config.total_steps or max(1, round(
-        config.total_epochs * self.input.num_examples / config.batch_size))
+    self.total_steps = job_lib.total_steps(config, self.input.num_examples)
     self.job = job_lib.build(
-        config, mesh, self.input.num_classes, self.total_steps, reuse)
-    self.evaluators = of_run.open_all(
-        self.job, self.input.class_names, reuse)
+        config, mesh, self.input.num_classes, self.total_steps, reuse.programs)
+    self.evaluators = open_suite(
+        self.job, self.input.class_names, evaluator_settings.of_run(config), reuse)
     self.workdir = workdir
     self.dataset = workdir_lib.DatasetFacts(
         config.data.name, self.input.num_examples, self.input.num_classes,
         tuple(self.input.class_names))
     # On every process, so that a mistake ends all of them with its message.
-    workdir_lib.check(workdir, config, self.dataset)
+    workdir_lib.check_usable(workdir, config, self.dataset)
     # The newest evaluation and its step.
     self.measured, self.measured_at = {}, -1
 
-  def run(self):
+  def run(self) -> dict[str, float]:
+    """The newest measurements, see `train`."""
     start = resume.find(self.workdir, self.config.checkpoint)
     if start >= self.total_steps:
       return self._already_finished(start)
@@ -109,7 +119,7 @@ class _Run:
     finally:
       store.close()
 
-  def _already_finished(self, step):
+  def _already_finished(self, step: int) -> dict[str, float]:
     values = {k: v for row in metrics_lib.read(self.workdir)
               for k, v in row.items() if k != 'step'}
     if self.main:
@@ -118,27 +128,30 @@ class _Run:
             '--workdir.')
     return {k: v for k, v in values.items() if not k.startswith('train/')}
 
-  def _first_state(self, store, start):
+  def _first_state(self, store: Store, start: int) -> TrainState:
     if start:
       return store.restore(start, self.job.abstract_state)
-    state = job_lib.init_state(self.job, self.reuse)
+    state = job_lib.init_state(self.job, self.reuse.programs)
     if self.config.init.checkpoint:
       state = initial.load_params(state, self.config.init.checkpoint, self.job)
     return state
 
-  def _train(self, store, writer, start):
+  def _train(self, store: Store, writer: metrics_lib.Writer | None,
+             start: int) -> dict[str, float]:
     config = self.config
     began = time.monotonic()
     # Compiled beside the first state, but only this thread starts computations:
     # all hosts must start them in the same order.
-    compiling = self.background.submit(
-        job_lib.compile_train_step, self.job, self.input.remaining,
-        self.input.stored_shape, self.reuse)
+    compiling = self.background.submit(self.reuse.programs.get, TrainStep(
+        self.job.setup, self.input.remaining, self.input.stored_shape,
+        self.input.label_shape))
     state = self._first_state(store, start)
     train_step = compiling.result()
     self.reader.result()
-    progress = Progress(self.total_steps, config.batch_size, silent=not self.main)
-    profiler = _Profiler(config.profile, self.workdir, start)
+    progress = Progress(
+        self.total_steps, config.batch_size, objectives.find(config.objective).shown,
+        silent=not self.main)
+    profiler = Profiler(config.profile, self.workdir, start)
     try:
       step, stopping = self._loop(
           state, start, train_step, store, writer, progress, profiler)
@@ -148,8 +161,10 @@ class _Run:
     self._conclude(step, stopping, store, progress, time.monotonic() - began)
     return self.measured
 
-  def _loop(self, state, start, train_step, store, writer, progress, profiler):
-    """All turns; returns the last step and whether a request ended them."""
+  def _loop(self, state: TrainState, start: int, train_step: Callable[..., Any],
+            store: Store, writer: metrics_lib.Writer | None, progress: Progress,
+            profiler: Profiler) -> tuple[int, bool]:
+    """All iterations; returns the last step and whether a request ended them."""
     config = self.config
     batches = self._batches(start)
     seed = np.uint32(config.seed)
@@ -181,7 +196,7 @@ class _Run:
         self._evaluate(step, state, writer, progress)
     return step, stopping
 
-  def _batches(self, start):
+  def _batches(self, start: int) -> Iterator[dict[str, jax.Array]]:
     sharding = mesh_lib.over_batch(self.job.mesh)
     size = self.config.batch_size
     rows = batches_lib.rows_of_process(sharding, size)
@@ -189,12 +204,13 @@ class _Run:
     for local in reader.train_batches(self.config.seed, size, rows, start):
       yield batches_lib.to_global(local, rows, sharding, size)
 
-  def _should_stop(self, store, step):
+  def _should_stop(self, store: Store, step: int) -> bool:
     if jax.process_count() > 1:
       return store.reached_preemption(step)
     return bool(self.stop.name)
 
-  def _log(self, step, window, writer, progress):
+  def _log(self, step: int, window: metrics_lib.Window,
+           writer: metrics_lib.Writer | None, progress: Progress) -> None:
     values = window.mean()
     rate = progress.log(step, values)
     _record(writer, step, {
@@ -203,19 +219,21 @@ class _Run:
         'train/images_per_second': rate,
         'train/skipped_records': len(self.reader.result().bad_records)})
 
-  def _evaluate(self, step, state, writer, progress):
+  def _evaluate(self, step: int, state: TrainState,
+                writer: metrics_lib.Writer | None, progress: Progress) -> None:
     progress.pause()
     self.measured_at = step
-    # The last evaluation is of everything, whatever its turn.
-    turn = 0 if step == self.total_steps else step // self.config.eval_every
-    self.measured = self.evaluators.run(state.eval_params, turn)
+    # The last evaluation is of everything, whatever its number.
+    number = 0 if step == self.total_steps else step // self.config.eval_every
+    self.measured = self.evaluators.run(state.eval_params, number)
     metrics_lib.check_finite(step, self.measured)
     if writer and self.measured:
       _record(writer, step, self.measured)
       progress.say(f'step {step}  ' + overview.values(self.measured))
     progress.resume()
 
-  def _conclude(self, step, stopping, store, progress, seconds):
+  def _conclude(self, step: int, stopping: bool, store: Store, progress: Progress,
+                seconds: float) -> None:
     if stopping and step < self.total_steps:
       reason = self.stop.name or 'preemption'
       where = f'saved as {store.path(step)}' if step in store.steps() else 'nothing new'
@@ -227,7 +245,8 @@ class _Run:
         self.job, self.workdir, store, self.measured, duration(seconds)))
 
 
-def _record(writer, step, values):
+def _record(writer: metrics_lib.Writer | None, step: int,
+            values: Mapping[str, float]) -> None:
   """Writes measurements; a full disk costs them, not the run."""
   try:
     if writer:
@@ -236,35 +255,9 @@ def _record(writer, step, values):
     warn(f'the measurements of step {step} could not be written: {e}')
 
 
-def _close(writer):
+def _close(writer: metrics_lib.Writer | None) -> None:
   try:
     if writer:
       writer.close()
   except OSError as e:
     warn(f'the last measurements could not be written: {e}')
-
-
-class _Profiler:
-  """A profiler trace of `section.steps` steps under WORKDIR/profile."""
-
-  def __init__(self, section, workdir, start):
-    # A resumed run is profiled too: the first steps of any process are not typical.
-    self._first = start + section.start if section.steps else -1
-    self._end = self._first + section.steps
-    self._directory = f'{workdir}/profile'
-    self._on = False
-
-  def before(self, step):
-    if step == self._first:
-      jax.profiler.start_trace(self._directory)
-      self._on = True
-
-  def after(self, step, measured):
-    if self._on and step == self._end:
-      jax.block_until_ready(measured)
-      self.close()
-
-  def close(self):
-    if self._on:
-      jax.profiler.stop_trace()
-      self._on = False

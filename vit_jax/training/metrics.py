@@ -6,6 +6,8 @@ import pathlib
 import queue
 import sys
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 
@@ -19,7 +21,7 @@ class NonFiniteError(UserError):
   """The loss or the gradient became NaN or infinite."""
 
 
-def check_finite(step: int, values: dict):
+def check_finite(step: int, values: Mapping[str, Any]) -> None:
   """Raises NonFiniteError if any measurement of a step is NaN or infinite."""
   if all(math.isfinite(value) for value in values.values()):
     return
@@ -41,15 +43,15 @@ class Window:
   # Steps that may be queued on the device before the host waits for the oldest.
   _RUN_AHEAD = 2
 
-  def __init__(self):
-    self._steps = []
+  def __init__(self) -> None:
+    self._steps: list[tuple[int, dict[str, Any]]] = []
 
-  def add(self, step: int, metrics: dict):
+  def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
     self._steps.append((step, metrics))
     if len(self._steps) > self._RUN_AHEAD:
       jax.block_until_ready(self._steps[-1 - self._RUN_AHEAD][1])
 
-  def fetch(self) -> list:
+  def fetch(self) -> list[tuple[int, dict[str, Any]]]:
     """(step, metrics) since the last `clear`, as floats.
 
     Raises:
@@ -60,7 +62,7 @@ class Window:
       check_finite(step, metrics)
     return self._steps
 
-  def mean(self) -> dict:
+  def mean(self) -> dict[str, float]:
     """The average of every metric since the last call, which empties the window."""
     steps = [metrics for _, metrics in self.fetch()]
     self._steps = []
@@ -74,7 +76,7 @@ class Writer:
   delays neither the first step nor the later ones.
   """
 
-  def __init__(self, workdir, resume_step: int):
+  def __init__(self, workdir: str | pathlib.Path, resume_step: int) -> None:
     self._path = pathlib.Path(workdir) / FILE
     self._drop_after(resume_step)
     self._file = self._path.open('a', encoding='utf-8')
@@ -83,7 +85,7 @@ class Writer:
         target=self._write_summaries, args=(str(workdir),), daemon=True)
     self._started = False
 
-  def write(self, step: int, values: dict):
+  def write(self, step: int, values: Mapping[str, float]) -> None:
     """Appends one object: `step` and the named values."""
     self._file.write(json.dumps({'step': step, **values}, allow_nan=False) + '\n')
     self._file.flush()
@@ -92,13 +94,13 @@ class Writer:
       self._started = True
       self._thread.start()
 
-  def close(self):
+  def close(self) -> None:
     self._file.close()
     self._queue.put(None)
     if self._started:
       self._thread.join()
 
-  def _drop_after(self, step):
+  def _drop_after(self, step: int) -> None:
     # Steps after the restored checkpoint are about to be measured again.
     if not self._path.exists():
       return
@@ -107,7 +109,7 @@ class Writer:
     if kept != lines:
       write_text(self._path, ''.join(line + '\n' for line in kept))
 
-  def _write_summaries(self, logdir):
+  def _write_summaries(self, logdir: str) -> None:
     try:
       from vit_jax.data import tensorflow
       tensorflow.load()
@@ -122,14 +124,14 @@ class Writer:
       print(f'vit_jax: TensorBoard logging stopped: {e}', file=sys.stderr)
 
 
-def _step_of(line):
+def _step_of(line: str) -> float:
   try:
     return json.loads(line)['step']
   except (ValueError, KeyError):
     return math.inf  # The line was cut off when the process was killed.
 
 
-def read(workdir) -> list:
+def read(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
   """All objects of WORKDIR/metrics.jsonl."""
   path = pathlib.Path(workdir) / FILE
   if not path.exists():

@@ -14,7 +14,7 @@
 - All arithmetic is float32, whatever the dtype of parameters and moments.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from vit_jax.training import masks
 # blocks is not: scanned and unrolled models get the same updates.
 _MIN_FACTORED_DIM = 64
 
+_Scalar = float | jax.Array
 # A named stage of the chain; the names are the top level of the state.
 _Stages = list[tuple[str, optax.GradientTransformation]]
 
@@ -55,7 +56,9 @@ def create(
       'config.optimizer.nesterov is True, which needs a momentum above 0; set '
       'config.optimizer.momentum or leave nesterov out.')
 
-  def resolve(tree: Any, learning_rate, weight_decay):
+  def resolve(
+    tree: Any, learning_rate: _Scalar, weight_decay: _Scalar,
+  ) -> tuple[optax.GradientTransformationExtraArgs, Any]:
     factors = masks.path_factors(tree, section.lr_multipliers)
     if not any(jax.tree.leaves(factors)):
       raise errors.UserError(
@@ -74,8 +77,8 @@ def create(
     state: optax.OptState,
     params: optax.Params | None = None,
     *,
-    learning_rate: jax.typing.ArrayLike,
-    weight_decay: jax.typing.ArrayLike | None = None,
+    learning_rate: _Scalar,
+    weight_decay: _Scalar | None = None,
     **unused: Any,
   ) -> tuple[optax.Updates, optax.OptState]:
     if weight_decay is None:
@@ -86,13 +89,14 @@ def create(
     scaled, state = chain.update(_trainable(updates, factors), state, params)
     return jax.tree.map(_apply_factor, factors, updates, scaled), state
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  # The type that Optax has for it knows of no argument that must be given.
+  return optax.GradientTransformationExtraArgs(init, cast(Any, update))
 
 
 def _stages(
   section: sections.OptimizerSection,
-  learning_rate: jax.typing.ArrayLike,
-  weight_decay: jax.typing.ArrayLike,
+  learning_rate: _Scalar,
+  weight_decay: _Scalar,
   tree: Any,
 ) -> _Stages:
   """The chain for parameters of this structure."""
@@ -136,7 +140,7 @@ def _adafactor(section: sections.OptimizerSection) -> _Stages:
   not corrected for its start at zero, so a warm-up is in order. The update clipping of
   https://arxiv.org/abs/1804.04235 gives way to the clipping of the gradients.
   """
-  def decay_rate(step: jax.typing.ArrayLike, exponent: float) -> jax.Array:
+  def decay_rate(step: jax.typing.ArrayLike, exponent: Any) -> jax.Array:
     count = jnp.asarray(step + 1, jnp.float32)
     return jnp.minimum(1.0 - count ** -exponent, section.b2)
 
@@ -164,7 +168,7 @@ def _stored_as(
   def cast(state: Any, to: jax.typing.DTypeLike) -> Any:
     return state._replace(**{field: optax.tree.cast(getattr(state, field), to)})
 
-  def update(updates, state, params=None):
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
     updates, state = inner.update(updates, cast(state, jnp.float32), params)
     return updates, cast(state, dtype)
 

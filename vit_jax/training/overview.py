@@ -1,13 +1,17 @@
 """What a run is about to do, with its arithmetic, and what it has done."""
 
 import math
+from collections.abc import Mapping
 
 import jax
 
+from vit_jax.checkpoints.store import Store
+from vit_jax.data import Input
 from vit_jax.parallel import rules
+from vit_jax.training.job import Job
 
 
-def describe(job, data_input, workdir, start: int) -> str:
+def describe(job: Job, data_input: Input, workdir: str, start: int) -> str:
   """The page that `train` prints before it starts."""
   config, mesh = job.config, job.mesh
   devices = mesh.devices.flat
@@ -46,13 +50,14 @@ def describe(job, data_input, workdir, start: int) -> str:
   return '\n'.join(f'{name:>8}  {text}' for name, text in rows)
 
 
-def summary(job, workdir, store, measured: dict, time_taken: str) -> str:
+def summary(job: Job, workdir: str, store: Store, measured: Mapping[str, float],
+            time_taken: str) -> str:
   """The page that `train` prints when it is done."""
   best = store.best()
   lines = ['', f'Finished {job.total_steps:,} steps in {time_taken}.']
   if measured:
     lines.append(f'  result      {values(measured)}')
-  lines.append(f'  checkpoint  {store.path(store.latest())}')
+  lines.append(f'  checkpoint  {store.path(job.total_steps)}')
   if job.config.checkpoint.best_metric and best is not None:
     lines.append(f'  best        {store.path(best)} by '
                  f'{job.config.checkpoint.best_metric}')
@@ -62,15 +67,16 @@ def summary(job, workdir, store, measured: dict, time_taken: str) -> str:
   return '\n'.join(lines)
 
 
-def values(measured: dict) -> str:
+def values(measured: Mapping[str, float]) -> str:
+  """'name 0.1234  name 0.1234'."""
   return '  '.join(f'{name} {value:.4f}' for name, value in measured.items())
 
 
-def _by(shape):
+def _by(shape: tuple[int, ...]) -> str:
   return 'x'.join(str(n) for n in shape) + ' uint8'
 
 
-def _si(number):
+def _si(number: float) -> str:
   for power, prefix in ((12, 'T'), (9, 'G'), (6, 'M'), (3, 'k')):
     if number >= 10**power:
       return f'{number / 10**power:.3g} {prefix}'

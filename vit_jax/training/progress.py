@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Mapping
+from typing import TextIO
 
 
 class Progress:
@@ -14,7 +16,10 @@ class Progress:
   # Seconds between two refreshes of the live line.
   _REFRESH = 0.25
 
-  def __init__(self, total_steps, batch_size, *, silent=False, stream=None):
+  def __init__(self, total_steps: int, batch_size: int, shown: Mapping[str, str], *,
+               silent: bool = False, stream: TextIO | None = None) -> None:
+    """`shown`: the metrics of a step that are shown, with their formats."""
+    self._shown = shown
     self._stream = stream or sys.stdout
     self._silent = silent
     self._live = not silent and self._stream.isatty()
@@ -24,48 +29,48 @@ class Progress:
     self._drawn_at = 0.0
     self._rate = Rate()
 
-  def say(self, text: str):
+  def say(self, text: str) -> None:
     """A line that stays."""
     if self._silent:
       return
     self._erase()
     print(text, file=self._stream, flush=True)
 
-  def pause(self):
+  def pause(self) -> None:
     """Until `resume`, time does not count as training time."""
     self._rate.pause()
 
-  def resume(self):
+  def resume(self) -> None:
     self._rate.resume()
 
-  def step(self, step: int):
+  def step(self, step: int) -> None:
     self._rate.step()
     if self._live and time.monotonic() - self._drawn_at > self._REFRESH:
       self._draw(step)
 
-  def log(self, step: int, values: dict) -> float:
+  def log(self, step: int, values: Mapping[str, float]) -> float:
     """Shows the averages of a log interval; returns its images per second."""
     images_per_second = self._rate.restart() * self._batch_size
     left = (self._total - step) * self._batch_size / max(images_per_second, 1e-9)
-    self._text = (
-        f'{images_per_second:,.0f} images/s  loss {values["loss"]:.4f}  '
-        f'accuracy {values["accuracy"]:.4f}  {duration(left)} left')
+    metrics = [f'{name} {values[name]:{form}}' for name, form in self._shown.items()]
+    self._text = '  '.join((
+        f'{images_per_second:,.0f} images/s', *metrics, f'{duration(left)} left'))
     if self._live:
       self._draw(step)
     else:
       self.say(self._line(step))
     return images_per_second
 
-  def _line(self, step):
+  def _line(self, step: int) -> str:
     width = len(str(self._total))
     return f'step {step:{width}}/{self._total}  {self._text}'
 
-  def _draw(self, step):
+  def _draw(self, step: int) -> None:
     self._drawn_at = time.monotonic()
     # '\x1b[K' clears what a longer line before has left.
     print('\r' + self._line(step) + '\x1b[K', end='', file=self._stream, flush=True)
 
-  def _erase(self):
+  def _erase(self) -> None:
     if self._live:
       print('\r\x1b[K', end='', file=self._stream)
 
@@ -73,18 +78,18 @@ class Progress:
 class Rate:
   """Steps per second, not counting pauses."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._steps = 0
     self._seconds = 0.0
     self._since = time.monotonic()
 
-  def step(self):
+  def step(self) -> None:
     self._steps += 1
 
-  def pause(self):
+  def pause(self) -> None:
     self._seconds += time.monotonic() - self._since
 
-  def resume(self):
+  def resume(self) -> None:
     self._since = time.monotonic()
 
   def restart(self) -> float:

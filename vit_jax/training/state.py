@@ -5,6 +5,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import optax
 
 
 @flax.struct.dataclass
@@ -17,12 +18,13 @@ class TrainState:
   ema: Any = None
 
   @property
-  def eval_params(self):
+  def eval_params(self) -> Any:
     """The parameters that evaluation, prediction and export use."""
     return self.params if self.ema is None else self.ema
 
 
-def create(params, optimizer, *, ema: bool) -> TrainState:
+def create(params: Any, optimizer: optax.GradientTransformation, *,
+           ema: bool) -> TrainState:
   """The state before the first step."""
   return TrainState(
       step=jnp.zeros((), jnp.int32), params=params,

@@ -3,6 +3,9 @@
 `train`, planning, benchmarks and tests all use this function.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -18,11 +21,19 @@ class Rates:
   Arguments and not constants, so that runs which differ in nothing else share one
   compiled program.
   """
-  learning_rate: jax.typing.ArrayLike
-  weight_decay: jax.typing.ArrayLike
+  learning_rate: jax.typing.ArrayLike | jax.ShapeDtypeStruct
+  weight_decay: jax.typing.ArrayLike | jax.ShapeDtypeStruct
 
 
-def make_train_step(optimizer, prepare, objective, *, accum_steps=1, ema_decay=0.0):
+# `(params, examples, key) -> (loss, metrics)`.
+Loss = Callable[[Any, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def make_train_step(
+    optimizer: optax.GradientTransformation, prepare: Callable[[Any, jax.Array], Any],
+    loss: Loss, *, accum_steps: int = 1, ema_decay: float = 0.0,
+) -> Callable[[TrainState, Any, jax.typing.ArrayLike, Rates],
+              tuple[TrainState, dict[str, jax.Array]]]:
   """The function that `jax.jit` compiles once per run.
 
   Args:
@@ -30,24 +41,25 @@ def make_train_step(optimizer, prepare, objective, *, accum_steps=1, ema_decay=0
       of `Rates` by name, which those that have rates of their own ignore.
     prepare: `(batch, key) -> examples`; what needs the whole batch at once, such
       as MixUp, or must not depend on accumulation, such as augmentation.
-    objective: `(params, examples, key) -> (loss, metrics)`, both averages over
+    loss: `(params, examples, key) -> (loss, metrics)`, both averages over
       the examples it is given.
     accum_steps: into how many parts the batch is split for the gradients.
     ema_decay: decay of the moving average, if the state has one.
 
   Returns:
     `step(state, batch, seed, rates) -> (state, metrics)`. `metrics` has `loss`,
-    `grad_norm` (before clipping), `param_norm` (after the update) and whatever the
-    objective adds.
+    `grad_norm` (before clipping), `param_norm` (after the update) and the metrics of
+    `loss`.
   """
   optimizer = optax.with_extra_args_support(optimizer)
 
-  def step(state: TrainState, batch, seed, rates: Rates):
+  def step(state: TrainState, batch: Any, seed: jax.typing.ArrayLike,
+           rates: Rates) -> tuple[TrainState, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     prepare_key, model_key = jax.random.split(key)
     examples = prepare(batch, prepare_key)
-    loss, metrics, grads = accumulate(
-        objective, state.params, examples, model_key, accum_steps)
+    value, metrics, grads = accumulate(
+        loss, state.params, examples, model_key, accum_steps)
     updates, opt_state = optimizer.update(
         grads, state.opt_state, state.params, learning_rate=rates.learning_rate,
         weight_decay=rates.weight_decay)
@@ -57,25 +69,26 @@ def make_train_step(optimizer, prepare, objective, *, accum_steps=1, ema_decay=0
       ema = optax.incremental_update(params, ema, 1 - ema_decay)
     # The norm of the new parameters tells, before they are saved, that an update
     # has made them infinite although the loss was not.
-    metrics = {'loss': loss, 'grad_norm': optax.global_norm(grads),
+    metrics = {'loss': value, 'grad_norm': optax.global_norm(grads),
                'param_norm': optax.global_norm(params), **metrics}
     return TrainState(state.step + 1, params, opt_state, ema), metrics
   return step
 
 
-def accumulate(objective, params, examples, key, accum_steps):
+def accumulate(loss: Loss, params: Any, examples: Any, key: jax.Array,
+               accum_steps: int) -> tuple[jax.Array, dict[str, jax.Array], Any]:
   """Loss, metrics and gradients averaged over `accum_steps` micro-batches."""
-  grad_fn = jax.value_and_grad(objective, has_aux=True)
+  grad_fn = jax.value_and_grad(loss, has_aux=True)
   if accum_steps == 1:
-    (loss, metrics), grads = grad_fn(params, examples, key)
-    return loss, metrics, grads
+    (value, metrics), grads = grad_fn(params, examples, key)
+    return value, metrics, grads
 
-  def split(x):
+  def split(x: jax.Array) -> jax.Array:
     # (B, ...) -> (accum_steps, B / accum_steps, ...). Taking every
     # accum_steps-th example lets each device split the rows it holds.
     return x.reshape(-1, accum_steps, *x.shape[1:]).swapaxes(0, 1)
 
-  def body(total, part):
+  def body(total: Any, part: Any) -> tuple[Any, None]:
     index, examples = part
     out = grad_fn(params, examples, jax.random.fold_in(key, index))
     return jax.tree.map(jnp.add, total, out), None
@@ -85,5 +98,5 @@ def accumulate(objective, params, examples, key, accum_steps):
   shapes = jax.eval_shape(grad_fn, params, first, key)
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
   total, _ = jax.lax.scan(body, zeros, parts)
-  (loss, metrics), grads = jax.tree.map(lambda x: x / accum_steps, total)
-  return loss, metrics, grads
+  (value, metrics), grads = jax.tree.map(lambda x: x / accum_steps, total)
+  return value, metrics, grads

@@ -4,6 +4,8 @@ import dataclasses
 import importlib.metadata
 import json
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from vit_jax import config as config_lib
 from vit_jax.config.sections import Config
@@ -21,10 +23,10 @@ class DatasetFacts:
   name: str
   num_examples: int
   num_classes: int
-  class_names: tuple
+  class_names: tuple[str, ...]
 
 
-def check(workdir: str, config: Config, dataset: DatasetFacts):
+def check_usable(workdir: str, config: Config, dataset: DatasetFacts) -> None:
   """Changes nothing.
 
   Raises:
@@ -45,8 +47,8 @@ def check(workdir: str, config: Config, dataset: DatasetFacts):
 
 
 def claim(workdir: str, config: Config, dataset: DatasetFacts) -> pathlib.Path:
-  """Makes `workdir` this run's; raises UserError as `check`, or if it can't."""
-  check(workdir, config, dataset)
+  """Makes `workdir` this run's; raises UserError as `check_usable`, or if it can't."""
+  check_usable(workdir, config, dataset)
   path = pathlib.Path(workdir)
   try:
     path.mkdir(parents=True, exist_ok=True)
@@ -61,7 +63,7 @@ def claim(workdir: str, config: Config, dataset: DatasetFacts) -> pathlib.Path:
   return path
 
 
-def _check_same_run(path, config, dataset):
+def _check_same_run(path: pathlib.Path, config: Config, dataset: DatasetFacts) -> None:
   # A run killed in its first moments has no such file yet.
   old = read_dataset(path) if (path / _DATASET).exists() else dataset
   if old != dataset:
@@ -80,17 +82,18 @@ def _check_same_run(path, config, dataset):
         'resume.')
 
 
-def read_config(workdir) -> Config:
+def read_config(workdir: str | pathlib.Path) -> Config:
   """The configuration of the run in `workdir`."""
   return config_lib.from_dict(_read_json(workdir, _CONFIG))
 
 
-def read_dataset(workdir) -> DatasetFacts:
+def read_dataset(workdir: str | pathlib.Path) -> DatasetFacts:
+  """The facts of the run's training data."""
   values = _read_json(workdir, _DATASET)
   return DatasetFacts(**{**values, 'class_names': tuple(values['class_names'])})
 
 
-def _read_json(workdir, name):
+def _read_json(workdir: str | pathlib.Path, name: str) -> dict[str, Any]:
   path = pathlib.Path(workdir) / name
   try:
     return json.loads(path.read_text(encoding='utf-8'))
@@ -102,13 +105,13 @@ def _read_json(workdir, name):
     raise UserError(f'Cannot read {path}: {e}') from e
 
 
-def shorten(names, most=5) -> str:
+def shorten(names: Sequence[str], most: int = 5) -> str:
   """'a, b, c' of names, cut after `most` with their number."""
   more = f', ... ({len(names)})' if len(names) > most else ''
   return ', '.join(names[:most]) + more
 
 
-def _versions():
+def _versions() -> dict[str, str | None]:
   packages = ('vit_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
               'tensorflow-datasets', 'numpy',
               # The compiler on a TPU, and what decodes the images.

@@ -61,6 +61,9 @@ class Config:
   ema_decay: float = setting(
       0.0, 'Decay of the exponential moving average of the parameters; 0: none.',
       rule=probability(one=False))
+  objective: str = setting(
+      'classification', 'What is minimised and measured: a row of the table in '
+      "vit_jax/objectives/__init__.py, or 'package.module:name' of one's own.")
   log_every: int = setting(
       50, 'Steps between two lines of measurements.', rule=at_least(1), **_FREE)
   eval_every: int = setting(

@@ -18,8 +18,8 @@ class EvaluatorSection:
   kind: str = setting(
       'classify', "'classify' (the model's own head), or on frozen features: 'fewshot' "
       "(least squares on a few images per class), 'probe' (logistic regression), "
-      "'knn'.",
-      choices=('classify', 'fewshot', 'probe', 'knn'))
+      "'knn'; or 'package.module:name' of one's own, see "
+      'vit_jax/evaluators/evaluator.py.')
   every: int = setting(
       1, 'Only at every n-th evaluation of a training, and at its end.', rule=above(0))
   batch_size: int = setting(

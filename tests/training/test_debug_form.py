@@ -13,8 +13,8 @@ from vit_jax.config import sections
 from vit_jax.data import open_input
 from vit_jax.models import layout, variants
 from vit_jax.preprocessing import placement
-from vit_jax.training import job
-from vit_jax.training.debug import debug_form
+from vit_jax.training.checks import check_run
+from vit_jax.training.debug_form import debug_form
 
 
 def recipe(**settings):
@@ -52,7 +52,7 @@ def test_sizes_without_a_variant():
       model__variant='', model__patch_size=(4, 4), model__width=64, model__depth=4,
       model__mlp_dim=256, model__num_heads=4, model__representation_size=64,
       data__image_size=(16, 16)))
-  job.check(config)
+  check_run(config)
   assert config.data.image_size == (8, 8)
   assert config.model.representation_size == config.model.width < 64
 

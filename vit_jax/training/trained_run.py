@@ -1,19 +1,31 @@
 """Using a trained run: evaluating a split, predicting images."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
 import jax
 import numpy as np
 
+from vit_jax import objectives
 from vit_jax.checkpoints.store import Store
-from vit_jax.config import evaluators as evaluator_settings
-from vit_jax.config.sections import Config, MeshSection
+from vit_jax.config.sections import (
+    Config,
+    EvaluatorSection,
+    MeshSection,
+    PreprocessSection,
+)
 from vit_jax.data import open_input, read_image_files
-from vit_jax.evaluators import of_run
+from vit_jax.evaluators import KINDS
 from vit_jax.evaluators.classify import Classify
-from vit_jax.objectives import classification
+from vit_jax.evaluators.split_pass import SplitPass
+from vit_jax.evaluators.suite import open_suite
+from vit_jax.objectives.objective import PredictsClasses
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.program_cache import ProgramCache
 from vit_jax.training import job as job_lib
 from vit_jax.training import workdir as workdir_lib
+from vit_jax.training.reuse import Reuse
 
 # Images that `predict` holds in memory.
 _FILES_AT_ONCE = 64
@@ -23,7 +35,7 @@ class TrainedRun:
   """The model of a work directory with the parameters of one checkpoint."""
 
   def __init__(self, workdir: str, config: Config | None = None, step: int = 0,
-               devices=None):
+               devices: Sequence[Any] | None = None) -> None:
     """Restores the parameters.
 
     Args:
@@ -46,30 +58,41 @@ class TrainedRun:
     finally:
       store.close()
 
-  def evaluate(self, split: str) -> dict:
-    """{'accuracy', 'loss'} over a split, given in TFDS slicing syntax."""
+  def evaluate(self, split: str) -> dict[str, float]:
+    """The objective's metrics over a split, given in TFDS slicing syntax."""
     data_input = open_input(self.config.data, split, train=False)
     if tuple(data_input.class_names) != self.dataset.class_names:
       raise UserError(
-          f'{data_input.name}[{split}] has the classes '
+          f'{data_input.name}[{data_input.split}] has the classes '
           f'{workdir_lib.shorten(data_input.class_names)}, the model was trained on '
           f'{workdir_lib.shorten(self.dataset.class_names)}. Evaluate on the classes '
           'of the training.')
-    return Classify(self.job, data_input).run(self.params)
+    section = EvaluatorSection(test_split=split)
+    test = SplitPass(self.job, data_input)
+    return Classify(section, self.job, test, ProgramCache()).run(self.params)
 
-  def run_evaluators(self, names=()) -> dict:
+  def run_evaluators(self, names: Sequence[str] = ()) -> dict[str, float]:
     """{'<evaluator>/<metric>': value} of `config.evaluators`; `names`: only these."""
-    names = names or [section.name for section in self.config.evaluators]
-    evaluators = of_run.Evaluators(self.job, self.dataset.class_names)
-    for section in evaluator_settings.select(self.config, names):
-      evaluators.add(section)
-    return evaluators.run(self.params)
+    sections = select(self.config, names) if names else self.config.evaluators
+    suite = open_suite(self.job, self.dataset.class_names, sections, Reuse())
+    return suite.run(self.params)
 
-  def predict(self, paths):
-    """Yields the class probabilities (C,) of image files, in their order."""
+  def predict(self, paths: Sequence[str]) -> Iterator[np.ndarray]:
+    """Yields the class probabilities (C,) of image files, in their order.
+
+    Raises:
+      UserError: if the run's objective knows of no classes.
+    """
+    if not issubclass(objectives.find(self.config.objective), PredictsClasses):
+      raise UserError(
+          f'config.objective={self.config.objective!r} does not predict the classes of '
+          'images. Take a run whose objective does, such as classification.')
+
+    def objective(remaining: PreprocessSection) -> PredictsClasses:
+      return cast(PredictsClasses, self.job.setup.objective(remaining))
+
     apply = jax.jit(
-        lambda params, images, remaining: classification.predict(
-            self.job.model, params, images, self.config, remaining),
+        lambda params, images, remaining: objective(remaining).logits(params, images),
         static_argnums=2)
     for start in range(0, len(paths), _FILES_AT_ONCE):
       part = paths[start:start + _FILES_AT_ONCE]
@@ -78,16 +101,22 @@ class TrainedRun:
       full = min(len(paths), _FILES_AT_ONCE)
       padding = ((0, full - len(part)), (0, 0), (0, 0), (0, 0))
       logits = apply(self.params, np.pad(images, padding), remaining)
-      yield from self._probabilities(np.asarray(logits, np.float64)[:len(part)])
-
-  def _probabilities(self, logits):
-    if self.config.loss.name == 'sigmoid':
-      return 1 / (1 + np.exp(-logits))
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+      yield from objective(remaining).probabilities(np.asarray(logits)[:len(part)])
 
 
-def _choose(store, step, workdir):
+def select(config: Config, names: Sequence[str]) -> tuple[EvaluatorSection, ...]:
+  """Those of `config.evaluators` with these names; UserError for unknown ones."""
+  found = {section.name: section for section in config.evaluators}
+  unknown = [name for name in names if name not in found]
+  if unknown:
+    raise UserError(
+        f'There is no evaluator {unknown[0]!r}; the run has '
+        f'{", ".join(found) or "none"}. Give names of config.evaluators, or --kind '
+        f'for one that the run does not have: {", ".join(KINDS)}.')
+  return tuple(found[name] for name in names)
+
+
+def _choose(store: Store, step: int, workdir: str) -> int:
   steps = store.steps()
   if not steps:
     raise UserError(
