@@ -52,11 +52,15 @@ def _check_option(name: str, kind: type, value: Any) -> None:
     _refuse(name, value, f'must be one of {", ".join(known.choices)}')
   if known.rule and not known.rule.allows(value):
     _refuse(name, value, known.rule.expected)
-  if known.size and not all(type(side) is int and side > 0 for side in tuple(value)):
+  if known.size and not _are_positive(value):
     _refuse(name, value, 'takes positive whole numbers, (height, width)')
   # Settled by now: 0 is no size, except that there need be no ResNet.
   if known.from_variant and value == 0 and name != 'resnet_width':
-    _refuse(name, value, 'must be at least 1')
+    _refuse(name, value, 'must be positive')
+
+
+def _are_positive(sides: Iterable[Any]) -> bool:
+  return all(type(side) is int and side > 0 for side in sides)
 
 
 def _check_vit(options: ModelSection) -> None:

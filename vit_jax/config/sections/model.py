@@ -7,11 +7,14 @@ from vit_jax.config.settings import Rule, above, at_least, probability, setting
 
 def _of_variant(help: str, default: int = 0, **known: object) -> int:
   """A size that the variant settles unless it is given."""
-  return setting(default, help, rule=at_least(0), from_variant=True, **known)
+  return setting(default, help, rule=Rule(
+      lambda size: size >= 0, "must be positive, or 0 for that of the variant"),
+      from_variant=True, **known)
 
 
 def _eps(help: str) -> float:
-  return setting(0.0, help, rule=at_least(0))
+  return setting(0.0, help, rule=Rule(
+      lambda eps: eps >= 0, 'must be positive, or 0 for that of the original code'))
 
 
 def _rate(help: str) -> float:
@@ -67,7 +70,7 @@ class ModelSection:
   qk_norm: bool = setting(False, 'A norm over the head size of queries and keys.')
   layer_scale: float = setting(
       0.0, 'Initial factor of every residual branch; 0: no such parameters.',
-      rule=at_least(0))
+      rule=Rule(lambda scale: scale >= 0, 'must be positive, or 0 for none'))
   dropout: float = _rate('Dropout after the positions and in the MLPs.')
   attention_dropout: float = _rate('Dropout of the attention weights.')
   stochastic_depth: float = _rate(
