@@ -52,7 +52,7 @@ def _check_option(name: str, kind: type, value: Any) -> None:
     _refuse(name, value, f'must be one of {", ".join(known.choices)}')
   if known.rule and not known.rule.allows(value):
     _refuse(name, value, known.rule.expected)
-  if known.size and not _are_positive(value):
+  if known.size and not _are_positive(cast(tuple, value)):
     _refuse(name, value, 'takes positive whole numbers, (height, width)')
   # Settled by now: 0 is no size, except that there need be no ResNet.
   if known.from_variant and value == 0 and name != 'resnet_width':
