@@ -7,6 +7,7 @@ every example once; see `order.py`. Both hold whether images are cached or strea
 import dataclasses
 from typing import Literal
 
+from vit_jax.config import settings
 from vit_jax.config.sections import DataSection, PreprocessSection
 from vit_jax.data import cached
 from vit_jax.data.bad_records import BadRecords
@@ -129,7 +130,8 @@ def input_of(data: DataSection, source: Source, *, train: bool,
 def _choose_mode(data: DataSection, source: Source,
                  train: bool) -> tuple[Mode, Placement]:
   """Needs no record to be read."""
-  _check_cache(data)
+  settings.check_value(
+      settings.declared(DataSection)['cache'], 'data.cache', data.cache)
   section = data.train if train else data.eval
   if not train:
     placement.check_not_random(section)
@@ -143,12 +145,6 @@ def _choose_mode(data: DataSection, source: Source,
       data.cache == 'auto' and _fits(cached_placement, data, source))):
     return 'cached', cached_placement
   return 'streaming', placement.place_streamed(*given)
-
-
-def _check_cache(data: DataSection) -> None:
-  if data.cache not in ('auto', 'always', 'never'):
-    raise UserError(f'config.data.cache={data.cache!r} is unknown, expected auto, '
-                    'always or never.')
 
 
 def _fits(placed: Placement, data: DataSection, source: Source) -> bool:
