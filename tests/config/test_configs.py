@@ -16,8 +16,7 @@ from vit_jax.data import imagenet21k, open_source
 from vit_jax.models import variants
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.reuse import Reuse
-from vit_jax.sweep import cells, definition
-from vit_jax.sweep.vtab import tasks
+from vit_jax.sweep import cells, definition, vtab
 from vit_jax.training import job
 from vit_jax.training.debug import debug_form
 from vit_jax.training.loop import train
@@ -42,7 +41,7 @@ ARGUMENTS = {
         'R+Ti/16', 'R26+S/32', 'R50+L/32'],
     'multilabel.py': ['', 'voc/2007', *(f'my_data:1.*.*,{model}' for model in (
         *_PAPER_MODELS, 'H/14'))],
-    'vtab.py': ['', *tasks.TASKS, 'svhn,full', 'svhn,lightweight,1k', 'paper',
+    'vtab.py': ['', *vtab.TASKS, 'svhn,full', 'svhn,lightweight,1k', 'paper',
                 'full,dtd,lightweight', *_PAPER_MODELS, 'H/14', 'H/14,lightweight'],
 }
 SWEEPS = ('digits_sweep.py', *(f'finetune.py:{data}' for data in (

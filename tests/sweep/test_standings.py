@@ -10,9 +10,8 @@ import pytest
 import sweeps
 
 from vit_jax.runtime.errors import UserError
-from vit_jax.sweep import cells, published, report, standings, summary
+from vit_jax.sweep import cells, published, report, standings, summary, vtab
 from vit_jax.sweep.folder import Folder
-from vit_jax.sweep.vtab.tasks import TASKS
 
 RATES = {'optimizer.learning_rate': (0.1, 0.2, 0.3)}
 
@@ -79,8 +78,8 @@ def test_a_run_without_a_validation_split_is_selected_by_what_it_reports():
 
 def _write(tmp_path, accuracies, seeds=3, skip=(), benchmark='vtab-1k'):
   """A finished VTAB sweep: the median of a task's seeds is its accuracy."""
-  found = sweeps.make({name: task.group for name, task in TASKS.items()}, seeds=seeds,
-                      benchmark=benchmark)
+  groups = {name: task.group for name, task in vtab.TASKS.items()}
+  found = sweeps.make(groups, seeds=seeds, benchmark=benchmark)
   folder = Folder(str(tmp_path / 'sweep'))
   found = folder.claim(found)
   def put(cell, **metrics):
@@ -140,7 +139,7 @@ def test_published_rows_agree_with_themselves(row):
     mean = sum(row.groups[g] * n for g, n in sizes.items()) / 19
     assert mean == pytest.approx(row.score, abs=0.015)
   if row.tasks:
-    assert set(row.tasks) == set(TASKS)
+    assert set(row.tasks) == set(vtab.TASKS)
     assert statistics.fmean(row.tasks.values()) == pytest.approx(row.score, abs=0.016)
   assert row.source
 

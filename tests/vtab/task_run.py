@@ -17,7 +17,7 @@ import tiny_tfds
 import vit_jax
 from vit_jax import config as config_lib
 from vit_jax.data import open_input
-from vit_jax.sweep.vtab import subsets, tasks
+from vit_jax.sweep import vtab
 from vit_jax.training.debug import debug_form
 from vit_jax.training.loop import train
 
@@ -43,9 +43,8 @@ class Measured:
 
 def write_data(task, data_dir) -> dict:
   """Writes the task's data set unless it is there; {split: number of examples}."""
-  builder = task.builder.split('/')[0].split(':')[0]
   sizes = {split: _TRAIN_EXAMPLES if split == 'train' else _OTHER_EXAMPLES
-           for split in subsets.SIZES[builder]}
+           for split in vtab.SIZES[task.data_set]}
   if not tfds.builder(task.builder, data_dir=str(data_dir)).info.splits:
     tiny_tfds.write(task.builder, data_dir, sizes)
   return sizes
@@ -61,7 +60,7 @@ def measure(name, data_dir, workdir, reuse=None, arg='') -> Measured:
     reuse: shared by several runs, see `vit_jax.runtime.reuse`.
     arg: further words of the config's argument, such as 'lightweight'.
   """
-  task = tasks.TASKS[name]
+  task = vtab.TASKS[name]
   sizes = write_data(task, data_dir)
   recipe = config_lib.load(f'{CONFIG}:{name},{arg}')
   splits = task.overrides('final', sizes=sizes)

@@ -7,7 +7,7 @@ import tiny_tfds
 
 from vit_jax.config.sections import DataSection
 from vit_jax.data import open_source, splits
-from vit_jax.sweep.vtab import subsets, tasks
+from vit_jax.sweep import vtab
 
 # As in the benchmark's code: train, val, trainval, test; then train800 and val200; then
 # the counts of the first four. Its tests check these counts.
@@ -58,9 +58,9 @@ NAMES = ('train', 'val', 'trainval', 'test', 'train800', 'val200')
 @pytest.mark.parametrize('builder', DOCUMENTED)
 def test_the_documented_slices_on_the_real_sizes(builder):
   *slices, counts = DOCUMENTED[builder]
-  real = {split: [n] for split, n in subsets.SIZES[builder].items()}
+  real = {split: [n] for split, n in vtab.SIZES[builder].items()}
   ours = {name: splits.resolve(spec, real, builder)
-          for name, spec in subsets.subsets(builder).items()}
+          for name, spec in vtab.subsets(builder).items()}
   for name, documented in zip(NAMES, slices, strict=True):
     assert ours[name] == splits.resolve(documented, real, builder), name
   assert tuple(_count(ours[name]) for name in NAMES[:4]) == counts
@@ -75,9 +75,9 @@ def _count(ranges):
 @pytest.mark.parametrize('builder', DOCUMENTED)
 @pytest.mark.parametrize('scale', (7, 40))
 def test_small_data_sets_are_cut_into_disjoint_parts(builder, scale):
-  sizes = {split: scale for split in subsets.SIZES[builder]}
+  sizes = {split: scale for split in vtab.SIZES[builder]}
   ranges = {name: splits.resolve(spec, {s: [n] for s, n in sizes.items()}, builder)
-            for name, spec in subsets.subsets(builder, sizes).items()}
+            for name, spec in vtab.subsets(builder, sizes).items()}
   seen = [{(split, i) for split, start, stop in ranges[name]
            for i in range(start, stop)} for name in ('train', 'val', 'test')]
   assert len(set.union(*seen)) == sum(map(len, seen))
@@ -86,12 +86,11 @@ def test_small_data_sets_are_cut_into_disjoint_parts(builder, scale):
   assert _count(ranges['train800val200']) == len(seen[0]) + len(seen[1])
 
 
-@pytest.mark.parametrize('name', tasks.TASKS)
+@pytest.mark.parametrize('name', vtab.TASKS)
 def test_what_a_task_reads_from_the_real_metadata(name, tmp_path):
   """Through TFDS's own metadata: numbers of examples and of classes."""
-  task = tasks.TASKS[name]
-  builder = task.builder.split('/')[0].split(':')[0]
-  tiny_tfds.write_metadata(task.builder, tmp_path, subsets.SIZES[builder])
+  task = vtab.TASKS[name]
+  tiny_tfds.write_metadata(task.builder, tmp_path, vtab.SIZES[task.data_set])
   for stage, variant, train, held_out in (
       ('search', '1k', 800, 200), ('final', '1k', 1000, None),
       ('search', 'full', 0, 1), ('final', 'full', 2, None)):
@@ -99,7 +98,7 @@ def test_what_a_task_reads_from_the_real_metadata(name, tmp_path):
     data = DataSection(dir=str(tmp_path), **{
         key.removeprefix('data.'): value for key, value in values.items()
         if not key.startswith(('data.train.', 'data.eval.'))})
-    counts = DOCUMENTED[builder][-1]
+    counts = DOCUMENTED[task.data_set][-1]
     source = open_source(data, data.train_split)
     assert source.num_classes == task.num_classes
     assert source.num_examples == (train if variant == '1k' else counts[train])
@@ -116,12 +115,12 @@ def test_what_a_task_reads_from_the_real_metadata(name, tmp_path):
     ('oxford_iiit_pet', '4.0.0', '3.2.0'), ('kitti_distance', '3.3.0', '3.2.0'),
     ('clevr_count', '3.1.0', '3.0.0')])
 def test_data_prepared_by_an_older_tfds(name, coded, older, tmp_path):
-  task = tasks.TASKS[name]
+  task = vtab.TASKS[name]
   builder = task.builder.split(':')[0]
-  tiny_tfds.write_metadata(builder, tmp_path, subsets.SIZES[builder])
+  tiny_tfds.write_metadata(builder, tmp_path, vtab.SIZES[builder])
   folder = (tmp_path / builder / coded).rename(tmp_path / builder / older)
   info = json.loads((folder / 'dataset_info.json').read_text())
   (folder / 'dataset_info.json').write_text(json.dumps({**info, 'version': older}))
   data = DataSection(name=task.builder, dir=str(tmp_path), label_rule=task.label_rule)
-  split = task.subsets()['train800val200']
+  split = vtab.subsets(task.data_set)['train800val200']
   assert open_source(data, split).num_examples == 1000

@@ -5,7 +5,7 @@ import pytest
 import task_run
 
 from vit_jax.runtime.reuse import Reuse
-from vit_jax.sweep.vtab import tasks
+from vit_jax.sweep import vtab
 
 # One with a crop and a flip; one whose label is computed, from JPEG-sized images; one
 # with grey pixels 0 and 1.
@@ -24,7 +24,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.mark.parametrize('name', [
     name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-    for name in tasks.TASKS])
+    for name in vtab.TASKS])
 def test_a_task_trains_and_is_evaluated(name, data_dir, tmp_path, reuse):
   check(task_run.measure(name, data_dir, tmp_path, reuse), name)
 
@@ -35,7 +35,7 @@ def test_lightweight_preset(data_dir, tmp_path, reuse):
 
 
 def check(run, name):
-  assert run.classes == tasks.TASKS[name].num_classes
+  assert run.classes == vtab.TASKS[name].num_classes
   # The head starts at zero: every class is as likely as any other.
   assert len(run.losses) == 3
   np.testing.assert_allclose(run.losses[0], np.log(run.classes), rtol=1e-5)

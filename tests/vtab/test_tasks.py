@@ -2,7 +2,7 @@
 
 import pytest
 
-from vit_jax.sweep.vtab import tasks
+from vit_jax.sweep import vtab
 
 CLASSES = {
     'caltech101': 102, 'cifar100': 100, 'dtd': 47, 'oxford_flowers102': 102,
@@ -17,14 +17,14 @@ NEITHER = {'dsprites_location'}
 
 
 def test_nineteen_tasks_in_groups_of_seven_four_and_eight():
-  assert {name: t.num_classes for name, t in tasks.TASKS.items()} == CLASSES
-  sizes = [sum(t.group == g for t in tasks.TASKS.values()) for g in tasks.GROUPS]
+  assert {name: t.num_classes for name, t in vtab.TASKS.items()} == CLASSES
+  sizes = [sum(t.group == g for t in vtab.TASKS.values()) for g in vtab.GROUPS]
   assert sizes == [7, 4, 8]
 
 
 @pytest.mark.parametrize('name', CLASSES)
 def test_train_transform_of_the_paper_preset(name):
-  values = tasks.TASKS[name].overrides('final', 384, 'paper')
+  values = vtab.TASKS[name].overrides('final', 384, 'paper')
   crops = name not in FLIP_ONLY | NEITHER
   assert values['data.train.resize'] == ((448, 448) if crops else ())
   assert values['data.train.crop'] == ('random' if crops else 'none')
@@ -33,13 +33,13 @@ def test_train_transform_of_the_paper_preset(name):
 
 
 def test_lightweight_only_stretches():
-  for task in tasks.TASKS.values():
+  for task in vtab.TASKS.values():
     values = task.overrides('search', 224, 'lightweight')
     assert (values['data.train.resize'], values['data.train.crop'],
             values['data.train.flip']) == ((), 'none', False)
 
 
 def test_test_labels_are_out_of_the_search():
-  for task in tasks.TASKS.values():
+  for task in vtab.TASKS.values():
     values = task.overrides('search')
     assert values['data.test_split'] == '' and values['data.val_split']

@@ -1,9 +1,9 @@
 """The report's picture: results by task, and what the search has seen."""
 
-import os
+import io
 import pathlib
-import tempfile
 
+from vit_jax.runtime import files
 from vit_jax.sweep import published
 from vit_jax.sweep.cells import shown
 from vit_jax.sweep.standings import lower_is_better
@@ -35,7 +35,9 @@ def draw(summary: Summary, path: pathlib.Path) -> bool:
     _draw_results(figure, axes.pop(0), summary, results)
   if searched:
     _draw_search(figure, axes.pop(0), searched)
-  _save(figure, path)
+  png = io.BytesIO()
+  figure.savefig(png, format='png')
+  files.write_bytes(path, png.getvalue())
   return True
 
 
@@ -123,16 +125,3 @@ def _scale(metric):
 
 def _digits(metric):
   return 1 if _scale(metric) == 100 else 3
-
-
-def _save(figure, path):
-  # Complete or absent, as every file that a sweep writes.
-  descriptor, temporary = tempfile.mkstemp(prefix='.', suffix='.png', dir=path.parent)
-  os.close(descriptor)
-  try:
-    figure.savefig(temporary, format='png')
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-  except BaseException:
-    os.unlink(temporary)
-    raise

@@ -28,7 +28,7 @@ def rows(benchmark: str) -> list[Row]:
   return BENCHMARKS.get(benchmark, [])
 
 
-# Names of `vit_jax.sweep.vtab.tasks`.
+# Names of `vit_jax.sweep.vtab`.
 _TASKS = (
     'caltech101', 'cifar100', 'dtd', 'oxford_flowers102', 'oxford_iiit_pet', 'sun397',
     'svhn', 'patch_camelyon', 'eurosat', 'resisc45', 'diabetic_retinopathy',
