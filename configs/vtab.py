@@ -97,7 +97,8 @@ def get_sweep(arg: str = '') -> dict[str, Any]:
           'benchmark': 'vtab-1k' if words.variant == '1k' else ''}
 
 
-def _settings(task, stage, words):
+def _settings(task: vtab.VtabTask, stage: str,
+              words: SimpleNamespace) -> dict[str, Any]:
   resolution = _RESOLUTION[words.preset]
   # Whole patches; only those of 14 pixels leave a rest.
   resolution -= resolution % int(words.model.split('/')[1])

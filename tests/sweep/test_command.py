@@ -5,7 +5,7 @@ import sweeps
 
 from vit_jax.cli.main import main
 from vit_jax.sweep import cells
-from vit_jax.sweep.folder import Folder
+from vit_jax.sweep.directory import SweepDirectory
 
 
 def _sweep(tmp_path, *words, text=sweeps.CONFIG):
@@ -44,15 +44,15 @@ def test_plans_of_all_shards_are_the_sweep(tmp_path, capsys, count):
 
 
 def test_a_plan_knows_what_is_done_and_how_long_it_took(tmp_path, capsys):
-  definition = sweeps.load(tmp_path)
-  folder = Folder(str(tmp_path / 'sweep'))
-  folder.claim(definition)
-  first = cells.first_stage(definition, definition.tasks['few'])
+  sweep = sweeps.load(tmp_path)
+  directory = SweepDirectory(str(tmp_path / 'sweep'))
+  directory.claim(sweep)
+  first = cells.first_stage(sweep, sweep.tasks['few'])
   for cell in first:
-    folder.results.folder(cell).mkdir(parents=True)
-  folder.results.add(first[0], sweeps.result(
+    directory.results.folder(cell).mkdir(parents=True)
+  directory.results.add(first[0], sweeps.result(
       first[0], steps=4, seconds=40.0, val_accuracy=0.5))
-  folder.results.write_error(first[1], {'type': '', 'message': 'x', 'traceback': ''})
+  directory.results.write_error(first[1], {'type': '', 'message': 'x', 'traceback': ''})
   assert _sweep(tmp_path, '--plan') == 0
   out = capsys.readouterr().out
   assert 'cells   8, of which 1 are finished and 7 are left' in out
@@ -101,7 +101,7 @@ def test_all_missing_data_sets_are_listed_at_once(tmp_path, capsys, monkeypatch)
 
 
 def test_a_report_needs_the_directory_alone(tmp_path, capsys):
-  Folder(str(tmp_path / 'sweep')).claim(sweeps.load(tmp_path))
+  SweepDirectory(str(tmp_path / 'sweep')).claim(sweeps.load(tmp_path))
   assert main(['sweep', f'--workdir={tmp_path / "sweep"}', '--report']) == 0
   assert '0 of 8 cells are finished' in capsys.readouterr().out
   assert (tmp_path / 'sweep' / 'report.html').exists()
