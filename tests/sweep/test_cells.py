@@ -1,9 +1,11 @@
 """Which runs a definition makes, and that their names stand for their content."""
 
 import dataclasses
+import pathlib
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import sweeps
@@ -14,7 +16,7 @@ from vit_jax.sweep import cells, selection
 from vit_jax.sweep.cells import FINAL, ONLY, SEARCH
 
 
-def test_two_stages(tmp_path):
+def test_two_stages(tmp_path: pathlib.Path) -> None:
   found = sweeps.load(tmp_path)
   task = found.tasks['few']
   search = cells.first_stage(found, task)
@@ -31,16 +33,17 @@ def test_two_stages(tmp_path):
       'train[:64]+train[-40:]', '', 'test[:40]')
 
 
-def test_final_settings_go_on_top_of_those_of_the_search():
+def test_final_settings_go_on_top_of_those_of_the_search() -> None:
   found = sweeps.make()
   task = found.tasks['a']
   task.search['batch_size'] = 64
-  task.final.update({'optimizer.clip_norm': 0.5})
+  assert task.final is not None
+  task.final['optimizer.clip_norm'] = 0.5
   cell = cells.final_stage(found, task, found.points()[0])[0]
   assert cell.config.batch_size == 64 and cell.config.optimizer.clip_norm == 0.5
 
 
-def test_one_stage_runs_every_point_with_every_seed():
+def test_one_stage_runs_every_point_with_every_seed() -> None:
   found = sweeps.make(final=False, seeds=3)
   first = cells.first_stage(found, found.tasks['a'])
   assert [(c.stage, c.settings['optimizer.learning_rate'], c.seed) for c in first] == [
@@ -49,7 +52,7 @@ def test_one_stage_runs_every_point_with_every_seed():
   assert cells.final_stage(found, found.tasks['a'], found.points()[1]) == first[3:]
 
 
-def test_a_single_point_needs_no_search():
+def test_a_single_point_needs_no_search() -> None:
   found = sweeps.make(grid={'optimizer.learning_rate': (0.1,)}, seeds=2)
   assert cells.first_stage(found, found.tasks['a']) == []
   selected = selection.select(found, found.tasks['a'], sweeps.InMemoryResults())
@@ -57,7 +60,7 @@ def test_a_single_point_needs_no_search():
   assert [c.stage for c in selected.finals] == [FINAL, FINAL]
 
 
-def test_seeds_count_from_that_of_the_base():
+def test_seeds_count_from_that_of_the_base() -> None:
   found = sweeps.make(seeds=2)
   found = dataclasses.replace(found, base=config_lib.replace(found.base, 'seed', 7))
   cell = cells.first_stage(found, found.tasks['a'])[0]
@@ -65,7 +68,7 @@ def test_seeds_count_from_that_of_the_base():
   assert cell.config.seed == 7 and [c.config.seed for c in final] == [7, 8]
 
 
-def test_names_are_different_and_fit_a_file_system():
+def test_names_are_different_and_fit_a_file_system() -> None:
   grid = {'optimizer.learning_rate': (0.1, 1e-5), 'data.train_split': ('a[:5%]', 'b'),
           'data.image_size': ((32, 32), (64, 64))}
   found = sweeps.make(('a', 'b'), grid, seeds=2)
@@ -76,10 +79,10 @@ def test_names_are_different_and_fit_a_file_system():
   assert all(re.fullmatch(r'[\w.+-]{1,200}', name) for name in names)
 
 
-def test_names_follow_what_changes_the_result_and_nothing_else():
+def test_names_follow_what_changes_the_result_and_nothing_else() -> None:
   found = sweeps.make()
   task, point = found.tasks['a'], found.points()[0]
-  def name(**changes):
+  def name(**changes: Any) -> str:
     base = found.base
     for key, value in changes.items():
       base = config_lib.replace(base, key.replace('__', '.'), value)
@@ -90,7 +93,7 @@ def test_names_follow_what_changes_the_result_and_nothing_else():
   assert len(set(changed)) == len(changed)
 
 
-def test_names_are_the_same_in_every_process(tmp_path):
+def test_names_are_the_same_in_every_process(tmp_path: pathlib.Path) -> None:
   path = sweeps.write_config(tmp_path)
   code = ('from vit_jax.sweep import cells, loading\n'
           f'd = loading.load({path!r})\n'
@@ -108,12 +111,13 @@ def test_names_are_the_same_in_every_process(tmp_path):
     ({'grid': {'batch_size': (8, 0)}}, r'Task a, .*batch_size=0: config.batch_size'),
     ({'grid': {'optimizer.name': ('sgd', 'sdg')}}, "name=sdg.*'sdg'"),
 ])
-def test_cells_that_cannot_run_are_found_before_any_does(changes, message):
+def test_cells_that_cannot_run_are_found_before_any_does(
+    changes: dict[str, Any], message: str) -> None:
   with pytest.raises(UserError, match=message):
     cells.check_cells(sweeps.make(**changes))
 
 
-def test_the_debug_form_keeps_the_grid_and_the_splits():
+def test_the_debug_form_keeps_the_grid_and_the_splits() -> None:
   found = sweeps.make(grid={'total_steps': (500, 2500)})
   found = dataclasses.replace(found, debug=True)
   cells.check_cells(found)

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import sweeps
@@ -22,19 +25,19 @@ from vit_jax.sweep.directory import SweepDirectory
     ({'seeds': 0}, 'from 1'),
     ({'benchmark': 'vtab'}, 'known are vtab-1k'),
 ])
-def test_bad_definitions_are_explained(values, message):
+def test_bad_definitions_are_explained(values: dict[str, Any], message: str) -> None:
   with pytest.raises(UserError, match=message):
     definition.from_dict(Config(), values, 'a')
 
 
-def test_json_keeps_everything(tmp_path):
+def test_json_keeps_everything(tmp_path: pathlib.Path) -> None:
   found = sweeps.load(tmp_path, tasks='few', grid=('data.image_size=(8,8),(16,16)',))
   again = definition.from_json(json.loads(json.dumps(definition.to_json(found))))
   assert definition.to_json(again) == definition.to_json(found)
   assert again.grid == found.grid and again.base == found.base
 
 
-def test_a_directory_collects_tasks_points_and_seeds(tmp_path):
+def test_a_directory_collects_tasks_points_and_seeds(tmp_path: pathlib.Path) -> None:
   directory = SweepDirectory(str(tmp_path / 'sweep'))
   directory.claim(sweeps.load(tmp_path, tasks='few', seeds=3))
   now = directory.claim(sweeps.load(
@@ -43,15 +46,17 @@ def test_a_directory_collects_tasks_points_and_seeds(tmp_path):
   assert now.asked == ('many',)
   assert now.seeds == 3
   assert now.grid == {'optimizer.learning_rate': (0.03, 0.3, 1.0)}
-  assert directory.read().asked == ('few', 'many')
+  assert directory.read_existing().asked == ('few', 'many')
 
 
-def test_a_directory_of_another_sweep_is_refused_with_all_differences(tmp_path):
+def test_a_directory_of_another_sweep_is_refused_with_all_differences(
+    tmp_path: pathlib.Path) -> None:
   directory = SweepDirectory(str(tmp_path / 'sweep'))
   first = sweeps.load(tmp_path)
   directory.claim(first)
   before = (directory.path / 'sweep.json').read_text()
   few = first.tasks['few']
+  assert few.final is not None
   other = dataclasses.replace(
       first, base=config_lib.replace(first.base, 'batch_size', 32), select='val/loss',
       grid={'optimizer.momentum': (0.9,)}, tasks={'few': dataclasses.replace(
@@ -65,7 +70,7 @@ def test_a_directory_of_another_sweep_is_refused_with_all_differences(tmp_path):
   assert (directory.path / 'sweep.json').read_text() == before
 
 
-def test_logging_and_the_mesh_may_change(tmp_path):
+def test_logging_and_the_mesh_may_change(tmp_path: pathlib.Path) -> None:
   directory = SweepDirectory(str(tmp_path / 'sweep'))
   directory.claim(sweeps.load(tmp_path))
   directory.claim(sweeps.load(tmp_path, '--config.log_every=1', '--config.mesh.fsdp=2'))
@@ -74,7 +79,8 @@ def test_logging_and_the_mesh_may_change(tmp_path):
 @pytest.mark.parametrize('make', [
     lambda path: path.write_text('x'),
     lambda path: (path.mkdir(), (path / 'config.json').write_text('{}'))])
-def test_directories_of_something_else_are_refused(tmp_path, make):
+def test_directories_of_something_else_are_refused(
+    tmp_path: pathlib.Path, make: Callable[[pathlib.Path], Any]) -> None:
   make(tmp_path / 'sweep')
   with pytest.raises(UserError, match='is a file|holds no sweep.json'):
     SweepDirectory(str(tmp_path / 'sweep')).claim(sweeps.load(tmp_path))

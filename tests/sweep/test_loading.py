@@ -1,5 +1,7 @@
 """What is read from config files and flags."""
 
+import pathlib
+
 import pytest
 import sweeps
 
@@ -18,7 +20,7 @@ from vit_jax.sweep import loading
     ('data.train_split=train[:50%],train', ('train[:50%]', 'train')),
     ('total_steps=5,5,6', (5, 6)),
 ])
-def test_grid_values_have_the_type_of_their_key(word, expected):
+def test_grid_values_have_the_type_of_their_key(word: str, expected: tuple) -> None:
   (values,) = loading.parse_grid(word, Config()).values()
   assert values == expected
   assert [type(v) for v in values] == [type(v) for v in expected]
@@ -34,7 +36,7 @@ def test_grid_values_have_the_type_of_their_key(word, expected):
     ('total_steps', 'names no values'),
     ('seed=1,2', '--seeds=N'),
 ])
-def test_bad_grids_are_explained(word, message):
+def test_bad_grids_are_explained(word: str, message: str) -> None:
   with pytest.raises(UserError, match=message):
     loading.parse_grid(word, Config())
 
@@ -49,7 +51,7 @@ TASKS = sweeps.make({
     ('structured,svhn', ('svhn', 'dsprites_location', 'dsprites_orientation')),
     ('dsprites_loc, Natural', ('cifar100', 'svhn', 'dsprites_location')),
 ])
-def test_tasks_are_selected_by_name_part_and_group(text, expected):
+def test_tasks_are_selected_by_name_part_and_group(text: str, expected: tuple) -> None:
   assert loading.select_tasks(text, TASKS) == expected
 
 
@@ -58,19 +60,19 @@ def test_tasks_are_selected_by_name_part_and_group(text, expected):
     ('dsprites', 'Did you mean dsprites_location or dsprites_orientation'),
     (',', 'names no task'),
 ])
-def test_unknown_tasks_are_explained(text, message):
+def test_unknown_tasks_are_explained(text: str, message: str) -> None:
   with pytest.raises(UserError, match=message):
     loading.select_tasks(text, TASKS)
 
 
 @pytest.mark.parametrize('text', ['1', '4/4', '-1/4', '1/0', 'a/b', '1/2/3', '/2'])
-def test_bad_shares_are_explained(text):
+def test_bad_shares_are_explained(text: str) -> None:
   with pytest.raises(UserError, match='from 0 to n - 1'):
     loading.parse_shard(text)
   assert loading.parse_shard('3/4') == (3, 4)
 
 
-def test_a_file_and_flags_make_a_definition(tmp_path):
+def test_a_file_and_flags_make_a_definition(tmp_path: pathlib.Path) -> None:
   found = sweeps.load(
       tmp_path, '--config.batch_size=8', tasks='small', seeds=5,
       grid=('optimizer.learning_rate=0.5', 'optimizer.momentum=0.0,0.9'))
@@ -82,7 +84,7 @@ def test_a_file_and_flags_make_a_definition(tmp_path):
       {'optimizer.learning_rate': 0.5, 'optimizer.momentum': 0.9}]
 
 
-def test_any_config_can_be_swept_by_flags(tmp_path):
+def test_any_config_can_be_swept_by_flags(tmp_path: pathlib.Path) -> None:
   text = sweeps.CONFIG.split('def task')[0]
   path = sweeps.write_config(tmp_path, text)
   found = loading.load(path, grid=['optimizer.momentum=0.0,0.9'])
@@ -91,7 +93,7 @@ def test_any_config_can_be_swept_by_flags(tmp_path):
     loading.load(path)
 
 
-def test_the_argument_of_a_file_reaches_both_functions(tmp_path):
+def test_the_argument_of_a_file_reaches_both_functions(tmp_path: pathlib.Path) -> None:
   text = sweeps.CONFIG.split('def get_config')[0] + (
       'def get_config(arg=""):\n  return ConfigDict(dict(total_steps=len(arg)))\n'
       'def get_sweep(arg=""):\n  return dict(seeds=len(arg))\n')
@@ -104,6 +106,7 @@ def test_the_argument_of_a_file_reaches_both_functions(tmp_path):
     ('--config.data.train_split=test', 'the task few sets this key itself'),
     ('--config.optimizer.rate=1', 'Unknown config key'),
 ])
-def test_overrides_that_no_run_would_see_are_errors(tmp_path, override, message):
+def test_overrides_that_no_run_would_see_are_errors(
+    tmp_path: pathlib.Path, override: str, message: str) -> None:
   with pytest.raises(UserError, match=message):
     sweeps.load(tmp_path, override)

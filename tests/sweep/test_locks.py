@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -19,11 +20,11 @@ with hold_lock(pathlib.Path(sys.argv[1])):
 '''
 
 
-def test_a_lock_ends_with_its_process(tmp_path):
+def test_a_lock_ends_with_its_process(tmp_path: pathlib.Path) -> None:
   other = subprocess.Popen([sys.executable, '-c', _HOLD, str(tmp_path / 'cell')],
                            stdout=subprocess.PIPE, text=True)
   try:
-    assert other.stdout.readline() == 'held\n'
+    assert other.stdout and other.stdout.readline() == 'held\n'
     with pytest.raises(LockedError, match=f'process {other.pid} on '):
       with hold_lock(tmp_path / 'cell'):
         pass
@@ -36,7 +37,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
     assert str(os.getpid()) in (tmp_path / 'cell' / '.lock').read_text()
 
 
-def test_a_lock_excludes_this_very_process_too(tmp_path):
+def test_a_lock_excludes_this_very_process_too(tmp_path: pathlib.Path) -> None:
   with hold_lock(tmp_path):
     with pytest.raises(LockedError), hold_lock(tmp_path):
       pass
@@ -44,15 +45,16 @@ def test_a_lock_excludes_this_very_process_too(tmp_path):
     pass
 
 
-def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
+def test_a_folder_that_cannot_be_made_is_explained(tmp_path: pathlib.Path) -> None:
   (tmp_path / 'file').touch()
   with pytest.raises(UserError, match='Cannot write to'):
     with hold_lock(tmp_path / 'file' / 'cell'):
       pass
 
 
-def test_a_file_system_without_locks_is_explained(tmp_path, monkeypatch):
-  def refuse(*unused):
+def test_a_file_system_without_locks_is_explained(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  def refuse(*unused: object) -> None:
     raise OSError(38, 'Function not implemented')
   monkeypatch.setattr(fcntl, 'flock', refuse)
   with pytest.raises(UserError, match='Cannot lock .* file system that has them'):

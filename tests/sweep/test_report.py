@@ -3,25 +3,32 @@
 import csv
 import io
 import json
+import pathlib
 import re
 import statistics
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import sweeps
 
 from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import cells, console, published, report, selection, vtab
+from vit_jax.sweep.cells import Cell
 from vit_jax.sweep.directory import SweepDirectory
+from vit_jax.sweep.published import PublishedResult
 from vit_jax.sweep.summary import summarize
 
 
-def _write(tmp_path, accuracies, seeds=3, skip=(), benchmark='vtab-1k'):
+def _write(
+    tmp_path: pathlib.Path, accuracies: Mapping[str, float], seeds: int = 3,
+    skip: tuple[str, ...] = (), benchmark: str = 'vtab-1k') -> SweepDirectory:
   """A finished VTAB sweep: the median of a task's seeds is its accuracy."""
   groups = {name: task.group for name, task in vtab.TASKS.items()}
   found = sweeps.make(groups, seeds=seeds, benchmark=benchmark)
   directory = SweepDirectory(str(tmp_path / 'sweep'))
   found = directory.claim(found)
-  def put(cell, **metrics):
+  def put(cell: Cell, **metrics: Any) -> None:
     directory.results.folder(cell).mkdir(parents=True)
     directory.results.add(cell, sweeps.result(cell, **metrics))
   for name, task in found.tasks.items():
@@ -34,33 +41,41 @@ def _write(tmp_path, accuracies, seeds=3, skip=(), benchmark='vtab-1k'):
   return directory
 
 
-def _published(model):
+def _published(model: str) -> PublishedResult:
   return next(row for row in published.rows('vtab-1k') if row.model == model)
 
 
-def test_means_are_those_that_the_benchmark_publishes(tmp_path):
+def _percent(accuracy: float | None) -> float:
+  assert accuracy is not None
+  return 100 * accuracy
+
+
+def test_means_are_those_that_the_benchmark_publishes(tmp_path: pathlib.Path) -> None:
   # ResNet50 of the benchmark's own results: its accuracies by task must give its means.
   row = _published('ResNet50, ImageNet')
   summary = report.write(_write(tmp_path, row.tasks))
   for mean in summary.groups:
-    assert 100 * mean.value == pytest.approx(row.groups[mean.name], abs=0.006)
+    assert _percent(mean.value) == pytest.approx(row.groups[mean.name], abs=0.006)
   assert [(m.name, m.total) for m in summary.groups] == [
       ('natural', 7), ('specialized', 4), ('structured', 8)]
-  assert 100 * summary.overall.value == pytest.approx(row.score, abs=0.006)
+  ours = _percent(summary.overall.value)
+  assert ours == pytest.approx(row.score, abs=0.006)
   # Every task has the same distances to its median.
-  low, high = summary.overall.spread
-  assert 100 * (summary.overall.value - low) == pytest.approx(2)
-  assert 100 * (high - summary.overall.value) == pytest.approx(1)
+  assert summary.overall.spread is not None
+  low, high = map(_percent, summary.overall.spread)
+  assert ours - low == pytest.approx(2) and high - ours == pytest.approx(1)
   page = (tmp_path / 'sweep' / 'report.md').read_text()
   assert re.search(r'all tasks\*\* \| \*\*19 of 19\*\* \| \*\*66.37\*\*', page)
 
 
-def test_a_mean_with_missing_tasks_is_not_given_as_the_benchmarks(tmp_path):
+def test_a_mean_with_missing_tasks_is_not_given_as_the_benchmarks(
+    tmp_path: pathlib.Path) -> None:
   row = _published('ResNet50, ImageNet')
   directory = _write(tmp_path, row.tasks, skip=('svhn',))
   summary = report.write(directory)
   others = [v for name, v in row.tasks.items() if name != 'svhn']
-  assert 100 * summary.overall.value == pytest.approx(statistics.fmean(others))
+  assert _percent(summary.overall.value) == pytest.approx(
+      statistics.fmean(others))
   assert summary.overall.partial and summary.overall.spread is None
   values = json.loads((directory.path / 'results.json').read_text())
   assert values['all']['value'] is None and values['all']['tasks'] == 18
@@ -72,7 +87,7 @@ def test_a_mean_with_missing_tasks_is_not_given_as_the_benchmarks(tmp_path):
 
 
 @pytest.mark.parametrize('row', published.rows('vtab-1k'), ids=lambda row: row.model)
-def test_published_rows_agree_with_themselves(row):
+def test_published_rows_agree_with_themselves(row: PublishedResult) -> None:
   if row.groups:
     sizes = {'natural': 7, 'specialized': 4, 'structured': 8}
     mean = sum(row.groups[g] * n for g, n in sizes.items()) / 19
@@ -83,7 +98,8 @@ def test_published_rows_agree_with_themselves(row):
   assert row.source
 
 
-def test_published_rows_are_marked_and_only_shown_where_they_belong(tmp_path):
+def test_published_rows_are_marked_and_only_shown_where_they_belong(
+    tmp_path: pathlib.Path) -> None:
   row = _published('ResNet50, ImageNet')
   page = report.write(_write(tmp_path / 'a', row.tasks)) and (
       tmp_path / 'a/sweep/report.md').read_text()
@@ -93,10 +109,10 @@ def test_published_rows_are_marked_and_only_shown_where_they_belong(tmp_path):
   assert 'ViT-H/14' not in (tmp_path / 'b/sweep/report.md').read_text()
 
 
-def test_files_of_a_report(tmp_path):
+def test_files_of_a_report(tmp_path: pathlib.Path) -> None:
   directory = _write(tmp_path, _published('ResNet50, ImageNet').tasks)
   # A failure and a divergence, with characters that mean something in the pages.
-  found = directory.read()
+  found = directory.read_existing()
   cell = cells.final_stage(
       found, found.tasks['svhn'], {'optimizer.learning_rate': 0.01})
   (directory.results.folder(cell[0]) / 'result.json').unlink()
@@ -120,10 +136,11 @@ def test_files_of_a_report(tmp_path):
   assert 'src="data:image/png;base64,' in page and 'http-equiv' not in page
   from PIL import Image
   with Image.open(directory.path / 'report.png') as image:
-    assert image.width > 800 and len(image.convert('RGB').getcolors(1 << 24)) > 20
+    colours = image.convert('RGB').getcolors(1 << 24)
+    assert image.width > 800 and colours is not None and len(colours) > 20
 
 
-def test_a_report_before_anything_is_finished(tmp_path):
+def test_a_report_before_anything_is_finished(tmp_path: pathlib.Path) -> None:
   directory = SweepDirectory(str(tmp_path / 'sweep'))
   directory.claim(sweeps.make())
   summary = report.write(directory)
@@ -133,19 +150,19 @@ def test_a_report_before_anything_is_finished(tmp_path):
   assert 'not selected yet' in console.brief(summary)
 
 
-def test_selection_by_the_reported_metric_is_admitted(tmp_path):
+def test_selection_by_the_reported_metric_is_admitted(tmp_path: pathlib.Path) -> None:
   directory = SweepDirectory(str(tmp_path / 'sweep'))
   directory.claim(sweeps.make(final=False, select='test/accuracy'))
   report.write(directory)
   assert 'higher than on new data' in (directory.path / 'report.md').read_text()
 
 
-def test_a_directory_without_a_sweep_has_no_report(tmp_path):
+def test_a_directory_without_a_sweep_has_no_report(tmp_path: pathlib.Path) -> None:
   with pytest.raises(UserError, match='holds no sweep'):
     report.write(SweepDirectory(str(tmp_path / 'nothing')))
 
 
-def test_summary_counts_cells_that_are_not_known_yet():
+def test_summary_counts_cells_that_are_not_known_yet() -> None:
   found = sweeps.make(('a', 'b'), seeds=3)
   summary = summarize(found, sweeps.InMemoryResults())
   assert (summary.finished, summary.total, summary.waiting) == (0, 2 * (2 + 3), 6)

@@ -3,20 +3,28 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import sweeps
 
+from vit_jax.config.sections import Config
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.reuse import Reuse
 from vit_jax.runtime.stopping import Stopped
 from vit_jax.sweep import cells, runner, schedule
-from vit_jax.sweep.directory import SweepDirectory, hold_lock
+from vit_jax.sweep.cells import Cell
+from vit_jax.sweep.definition import SweepDefinition
+from vit_jax.sweep.directory import CellResult, SweepDirectory, hold_lock
 from vit_jax.training import loop as training
 from vit_jax.training.metrics import NonFiniteError
 
+Finished = tuple[SweepDefinition, SweepDirectory]
+
 
 @pytest.fixture(scope='module')
-def finished(tmp_path_factory):
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
   """(sweep, directory) of a sweep that has really been trained."""
   tmp = tmp_path_factory.mktemp('finished')
   sweep = sweeps.load(tmp, tasks='few')
@@ -25,20 +33,26 @@ def finished(tmp_path_factory):
   return sweep, directory
 
 
-def _cells(sweep, directory):
+def _cells(sweep: SweepDefinition, directory: SweepDirectory) -> list[Cell]:
   rows = schedule.expected_cells(sweep, directory.results)
   assert all(expected.known for expected in rows)
   return [expected.cell for expected in rows]
 
 
-def test_a_cell_is_a_plain_run(finished, tmp_path):
+def _result(directory: SweepDirectory, cell: Cell) -> CellResult:
+  result = directory.results.get(cell)
+  assert result is not None
+  return result
+
+
+def test_a_cell_is_a_plain_run(finished: Finished, tmp_path: pathlib.Path) -> None:
   sweep, directory = finished
   for cell in _cells(sweep, directory)[1:3]:
     again = training.train(cell.config, str(tmp_path / cell.id))
-    assert directory.results.get(cell).metrics == again
+    assert _result(directory, cell).metrics == again
 
 
-def test_what_a_sweep_leaves(finished):
+def test_what_a_sweep_leaves(finished: Finished) -> None:
   sweep, directory = finished
   rows = _cells(sweep, directory)
   assert [c.stage for c in rows] == ['search', 'search', 'final', 'final']
@@ -59,15 +73,17 @@ def test_what_a_sweep_leaves(finished):
     assert (directory.path / name).stat().st_size > 500
 
 
-def test_the_winner_is_the_better_one(finished):
+def test_the_winner_is_the_better_one(finished: Finished) -> None:
   sweep, directory = finished
   rows = _cells(sweep, directory)
-  scores = [directory.results.get(c).metrics['val/accuracy'] for c in rows[:2]]
+  scores = [_result(directory, c).metrics['val/accuracy'] for c in rows[:2]]
   best = rows[scores.index(max(scores))]
   assert all(c.settings == best.settings for c in rows[2:])
 
 
-def test_running_again_trains_nothing(finished, monkeypatch, capsys):
+def test_running_again_trains_nothing(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]) -> None:
   sweep, directory = finished
   before = {p: p.stat().st_mtime_ns for p in directory.path.rglob('result.json')}
   monkeypatch.setattr(training, 'train', lambda *_: pytest.fail('trained again'))
@@ -76,7 +92,7 @@ def test_running_again_trains_nothing(finished, monkeypatch, capsys):
   assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
-def test_a_diverging_setting_loses(tmp_path):
+def test_a_diverging_setting_loses(tmp_path: pathlib.Path) -> None:
   sweep = sweeps.load(
       tmp_path, '--config.optimizer.clip_norm=0.0', tasks='few', seeds=1,
       grid=('optimizer.learning_rate=1e30,0.1',))
@@ -84,8 +100,8 @@ def test_a_diverging_setting_loses(tmp_path):
   sweep = dataclasses.replace(sweep, seeds=1)
   runner.run(sweep, directory)
   first, second, final = _cells(sweep, directory)
-  assert 'diverged at step' in directory.results.get(first).diverged
-  assert not directory.results.get(second).diverged
+  assert 'diverged at step' in _result(directory, first).diverged
+  assert not _result(directory, second).diverged
   assert final.settings == second.settings
   assert 'diverged' in (directory.path / 'report.md').read_text()
 
@@ -93,11 +109,15 @@ def test_a_diverging_setting_loses(tmp_path):
 class Trainer:
   """Stands in for `train` where only the order of things is tested."""
 
-  def __init__(self, monkeypatch, act=None):
-    self.calls, self.reuses, self._act = [], set(), act
+  def __init__(
+      self, monkeypatch: pytest.MonkeyPatch,
+      act: Callable[[Config, 'Trainer'], None] | None = None) -> None:
+    self.calls: list[str] = []
+    self.reuses: set[Reuse] = set()
+    self._act = act
     monkeypatch.setattr(training, 'train', self)
 
-  def __call__(self, config, workdir, reuse):
+  def __call__(self, config: Config, workdir: str, reuse: Reuse) -> dict[str, float]:
     self.calls.append(pathlib.Path(workdir).name)
     self.reuses.add(reuse)
     print('hello from the run')
@@ -112,13 +132,16 @@ class Trainer:
     return metrics
 
 
-def _run(tmp_path, sweep, **settings):
+def _run(
+    tmp_path: pathlib.Path, sweep: SweepDefinition, **settings: Any) -> SweepDirectory:
   directory = SweepDirectory(str(tmp_path / 'sweep'))
   runner.run(sweep, directory, **settings)
   return directory
 
 
-def test_runs_share_what_they_can_and_keep_quiet(tmp_path, monkeypatch, capsys):
+def test_runs_share_what_they_can_and_keep_quiet(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]) -> None:
   trainer = Trainer(monkeypatch)
   directory = _run(tmp_path, sweeps.make(('a', 'b'), seeds=3))
   assert len(trainer.reuses) == 1 and None not in trainer.reuses
@@ -131,8 +154,8 @@ def test_runs_share_what_they_can_and_keep_quiet(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('point', range(5))
 def test_a_stop_ends_the_sweep_and_the_next_call_does_the_rest(
-    tmp_path, monkeypatch, point):
-  def stop(config, trainer):
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, point: int) -> None:
+  def stop(config: Config, trainer: Trainer) -> None:
     if len(trainer.calls) == point + 1:
       raise Stopped(3, 10, 'SIGTERM')
   sweep = sweeps.make(seeds=3)
@@ -143,13 +166,15 @@ def test_a_stop_ends_the_sweep_and_the_next_call_does_the_rest(
   directory = _run(tmp_path, sweep)
   assert first.calls[-1] == second.calls[0]
   assert len(first.calls) - 1 + len(second.calls) == 5
-  results = [directory.results.get(c) for c in _cells(sweep, directory)]
+  results = [_result(directory, c) for c in _cells(sweep, directory)]
   # Only the one that the stop hit counts as resumed.
   assert sum(r.resumed for r in results) == 1
 
 
-def test_a_failure_is_kept_and_stops_no_other(tmp_path, monkeypatch, capsys):
-  def fail(config, trainer):
+def test_a_failure_is_kept_and_stops_no_other(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]) -> None:
+  def fail(config: Config, trainer: Trainer) -> None:
     if config.optimizer.learning_rate == 0.01 and trainer.calls[-1].startswith('a'):
       raise ValueError('no such\nthing')
   sweep = sweeps.make(('a', 'b'))
@@ -162,6 +187,7 @@ def test_a_failure_is_kept_and_stops_no_other(tmp_path, monkeypatch, capsys):
   directory = SweepDirectory(str(tmp_path / 'sweep'))
   failed = cells.first_stage(sweep, sweep.tasks['a'])[1]
   error = directory.results.error(failed)
+  assert error is not None
   assert error['type'] == 'ValueError' and 'in fail' in error['traceback']
   assert 'no such\nthing' in directory.log(failed).read_text()
   assert 'ValueError: no such' not in (directory.path / 'report.md').read_text()
@@ -174,16 +200,18 @@ def test_a_failure_is_kept_and_stops_no_other(tmp_path, monkeypatch, capsys):
   assert not (directory.results.folder(failed) / 'error.json').exists()
 
 
-def test_a_divergence_of_everything_is_an_error(tmp_path, monkeypatch):
-  def diverge(config, trainer):
+def test_a_divergence_of_everything_is_an_error(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  def diverge(config: Config, trainer: Trainer) -> None:
     raise NonFiniteError('loss inf')
   Trainer(monkeypatch, diverge)
   with pytest.raises(UserError, match='a: diverged at every point of the grid'):
     _run(tmp_path, sweeps.make())
 
 
-def test_a_diverged_final_run_is_an_error_and_no_number(tmp_path, monkeypatch):
-  def diverge(config, trainer):
+def test_a_diverged_final_run_is_an_error_and_no_number(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  def diverge(config: Config, trainer: Trainer) -> None:
     if config.data.test_split and config.seed == 1:
       raise NonFiniteError('loss inf')
   Trainer(monkeypatch, diverge)
@@ -193,14 +221,17 @@ def test_a_diverged_final_run_is_an_error_and_no_number(tmp_path, monkeypatch):
   assert not values['tasks']['a']['complete'] and values['all']['value'] is None
 
 
-def test_a_metric_that_no_run_measures_is_explained(tmp_path, monkeypatch):
+def test_a_metric_that_no_run_measures_is_explained(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
   Trainer(monkeypatch)
   with pytest.raises(UserError, match='measured val/accuracy, but the sweep needs '
                      'val/auc'):
     _run(tmp_path, sweeps.make(select='val/auc'))
 
 
-def test_a_cell_of_another_worker_is_left_to_it(tmp_path, monkeypatch, capsys):
+def test_a_cell_of_another_worker_is_left_to_it(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]) -> None:
   sweep = sweeps.make(('a', 'b'))
   directory = SweepDirectory(str(tmp_path / 'sweep'))
   directory.claim(sweep)
@@ -216,16 +247,17 @@ def test_a_cell_of_another_worker_is_left_to_it(tmp_path, monkeypatch, capsys):
   assert trainer.calls[0] == held.id and len(trainer.calls) == 2
 
 
-def test_two_workers_do_everything_once(tmp_path, monkeypatch):
+def test_two_workers_do_everything_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
   sweep = sweeps.make(('a',), seeds=2)
   trainer = Trainer(monkeypatch)
-  for worker in range(2):
-    directory = _run(tmp_path, sweep, shard=(worker, 2))
+  _, directory = [_run(tmp_path, sweep, shard=(worker, 2)) for worker in range(2)]
   assert len(trainer.calls) == len(set(trainer.calls)) == 4
   assert len([c for c in _cells(sweep, directory) if directory.results.get(c)]) == 4
 
 
-def test_more_points_and_seeds_keep_what_is_finished(tmp_path, monkeypatch):
+def test_more_points_and_seeds_keep_what_is_finished(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
   Trainer(monkeypatch)
   _run(tmp_path, sweeps.make())
   trainer = Trainer(monkeypatch)
@@ -238,7 +270,9 @@ def test_more_points_and_seeds_keep_what_is_finished(tmp_path, monkeypatch):
 @pytest.mark.parametrize('keep, final, kept', [
     ('final', True, 2), ('all', True, 4), ('none', True, 0),
     ('final', False, 2), ('all', False, 4), ('none', False, 0)])
-def test_whose_checkpoints_stay(tmp_path, monkeypatch, keep, final, kept):
+def test_whose_checkpoints_stay(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, keep: str, final: bool,
+    kept: int) -> None:
   Trainer(monkeypatch)
   directory = _run(tmp_path, sweeps.make(final=final, seeds=2), keep_checkpoints=keep)
   found = sorted(p.parent.parent.name for p in directory.path.rglob('checkpoints/10'))

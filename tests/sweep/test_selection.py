@@ -1,14 +1,19 @@
 """Selection against scores worked out by hand."""
 
+from typing import Any
+
 import pytest
 import sweeps
 
 from vit_jax.sweep import cells, selection
+from vit_jax.sweep.selection import TaskSelection
 
 RATES = {'optimizer.learning_rate': (0.1, 0.2, 0.3)}
 
 
-def _searched(scores, metric='val_accuracy', **definition):
+def _searched(
+    scores: tuple[float | None, ...], metric: str = 'val_accuracy',
+    **definition: Any) -> TaskSelection:
   """The selected after a search with these scores; None means diverged."""
   found = sweeps.make(grid=RATES, **definition)
   results = sweeps.InMemoryResults()
@@ -28,24 +33,25 @@ def _searched(scores, metric='val_accuracy', **definition):
     ((0.5, 0.9, 0.1), 'val_loss', 0.3, 0.1),
     ((None, 0.2, 0.3), 'val_accuracy', 0.3, 0.3),
 ])
-def test_the_winner(scores, metric, winner, score):
+def test_the_winner(
+    scores: tuple[float | None, ...], metric: str, winner: float, score: float) -> None:
   selected = _searched(scores, metric, select=metric.replace('_', '/'))
   assert selected.winner == {'optimizer.learning_rate': winner}
   assert selected.score == score
   assert len(selected.finals) == 1 and not selected.complete
 
 
-def test_no_winner_before_the_search_is_complete():
+def test_no_winner_before_the_search_is_complete() -> None:
   selected = _searched((0.1, 0.9))
   assert not selected.decided and selected.winner is None and selected.finals == []
 
 
-def test_no_winner_if_everything_diverged():
+def test_no_winner_if_everything_diverged() -> None:
   selected = _searched((None, None, None))
   assert selected.decided and selected.winner is None
 
 
-def test_one_stage_selects_by_the_median_over_seeds():
+def test_one_stage_selects_by_the_median_over_seeds() -> None:
   found = sweeps.make(grid=RATES, final=False, seeds=3)
   results = sweeps.InMemoryResults()
   scores = [(0.5, 0.5, 0.5), (0.9, 0.4, 0.4), (0.6, 0.6, 0.1)]
@@ -57,7 +63,7 @@ def test_one_stage_selects_by_the_median_over_seeds():
   assert selected.values == [0.3, 0.3, 0.05] and selected.median == 0.3
 
 
-def test_a_run_without_a_validation_split_is_selected_by_what_it_reports():
+def test_a_run_without_a_validation_split_is_selected_by_what_it_reports() -> None:
   found = sweeps.make(final=False)
   found.tasks['a'].search['data.val_split'] = ''
   results = sweeps.InMemoryResults()

@@ -15,7 +15,9 @@ SIZES = {'kitti': {'train': 30, 'validation': 12, 'test': 11},
 
 
 @pytest.mark.slow
-def test_two_tasks_from_search_to_report(tmp_path, monkeypatch, capsys):
+def test_two_tasks_from_search_to_report(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]) -> None:
   for builder, sizes in SIZES.items():
     # The cut points of the subsets follow from these.
     monkeypatch.setitem(vtab.SIZES, builder, sizes)

@@ -1,6 +1,7 @@
 """Subsets of VTAB against the benchmark's documented slices, on the real sizes."""
 
 import json
+import pathlib
 
 import pytest
 import tiny_tfds
@@ -56,7 +57,7 @@ NAMES = ('train', 'val', 'trainval', 'test', 'train800', 'val200')
 
 
 @pytest.mark.parametrize('builder', DOCUMENTED)
-def test_the_documented_slices_on_the_real_sizes(builder):
+def test_the_documented_slices_on_the_real_sizes(builder: str) -> None:
   *slices, counts = DOCUMENTED[builder]
   real = {split: [n] for split, n in vtab.SIZES[builder].items()}
   ours = {name: splits.resolve(spec, real, builder)
@@ -68,13 +69,13 @@ def test_the_documented_slices_on_the_real_sizes(builder):
   assert ours['train800val200'] == ours['train800'] + ours['val200']
 
 
-def _count(ranges):
+def _count(ranges: list[tuple[str, int, int]]) -> int:
   return sum(stop - start for _, start, stop in ranges)
 
 
 @pytest.mark.parametrize('builder', DOCUMENTED)
 @pytest.mark.parametrize('scale', (7, 40))
-def test_small_data_sets_are_cut_into_disjoint_parts(builder, scale):
+def test_small_data_sets_are_cut_into_disjoint_parts(builder: str, scale: int) -> None:
   sizes = {split: scale for split in vtab.SIZES[builder]}
   ranges = {name: splits.resolve(spec, {s: [n] for s, n in sizes.items()}, builder)
             for name, spec in vtab.subsets(builder, sizes).items()}
@@ -87,7 +88,8 @@ def test_small_data_sets_are_cut_into_disjoint_parts(builder, scale):
 
 
 @pytest.mark.parametrize('name', vtab.TASKS)
-def test_what_a_task_reads_from_the_real_metadata(name, tmp_path):
+def test_what_a_task_reads_from_the_real_metadata(
+    name: str, tmp_path: pathlib.Path) -> None:
   """Through TFDS's own metadata: numbers of examples and of classes."""
   task = vtab.TASKS[name]
   tiny_tfds.write_metadata(task.builder, tmp_path, vtab.SIZES[task.data_set])
@@ -103,7 +105,7 @@ def test_what_a_task_reads_from_the_real_metadata(name, tmp_path):
     assert source.num_classes == task.num_classes
     assert source.num_examples == (train if variant == '1k' else counts[train])
     if stage == 'search':
-      assert not data.test_split
+      assert not data.test_split and held_out is not None
       expected = held_out if variant == '1k' else counts[held_out]
       assert open_source(data, data.val_split).num_examples == expected
     else:
@@ -114,7 +116,8 @@ def test_what_a_task_reads_from_the_real_metadata(name, tmp_path):
 @pytest.mark.parametrize('name, coded, older', [
     ('oxford_iiit_pet', '4.0.0', '3.2.0'), ('kitti_distance', '3.3.0', '3.2.0'),
     ('clevr_count', '3.1.0', '3.0.0')])
-def test_data_prepared_by_an_older_tfds(name, coded, older, tmp_path):
+def test_data_prepared_by_an_older_tfds(
+    name: str, coded: str, older: str, tmp_path: pathlib.Path) -> None:
   task = vtab.TASKS[name]
   builder = task.builder.split(':')[0]
   tiny_tfds.write_metadata(builder, tmp_path, vtab.SIZES[builder])

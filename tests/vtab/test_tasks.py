@@ -16,14 +16,14 @@ FLIP_ONLY = {'clevr_distance', 'clevr_count', 'dmlab', 'kitti_distance'}
 NEITHER = {'dsprites_location'}
 
 
-def test_nineteen_tasks_in_groups_of_seven_four_and_eight():
+def test_nineteen_tasks_in_groups_of_seven_four_and_eight() -> None:
   assert {name: t.num_classes for name, t in vtab.TASKS.items()} == CLASSES
   sizes = [sum(t.group == g for t in vtab.TASKS.values()) for g in vtab.GROUPS]
   assert sizes == [7, 4, 8]
 
 
 @pytest.mark.parametrize('name', CLASSES)
-def test_train_transform_of_the_paper_preset(name):
+def test_train_transform_of_the_paper_preset(name: str) -> None:
   values = vtab.TASKS[name].overrides('final', 384, 'paper')
   crops = name not in FLIP_ONLY | NEITHER
   assert values['data.train.resize'] == ((448, 448) if crops else ())
@@ -32,14 +32,14 @@ def test_train_transform_of_the_paper_preset(name):
   assert values['data.image_size'] == (384, 384)
 
 
-def test_lightweight_only_stretches():
+def test_lightweight_only_stretches() -> None:
   for task in vtab.TASKS.values():
     values = task.overrides('search', 224, 'lightweight')
     assert (values['data.train.resize'], values['data.train.crop'],
             values['data.train.flip']) == ((), 'none', False)
 
 
-def test_test_labels_are_out_of_the_search():
+def test_test_labels_are_out_of_the_search() -> None:
   for task in vtab.TASKS.values():
     values = task.overrides('search')
     assert values['data.test_split'] == '' and values['data.val_split']

@@ -59,7 +59,7 @@ def select(sweep: SweepDefinition, task: SweepTask,
            results: CellResults) -> TaskSelection:
   """The state of a task's selection with the results that there are now."""
   first = cells.first_stage(sweep, task)
-  metric = selecting_metric(sweep, first)
+  metric = _selecting_metric(sweep, first)
   points = []
   for point in sweep.points():
     group = [cell for cell in first if cell.settings == point]
@@ -75,7 +75,7 @@ def select(sweep: SweepDefinition, task: SweepTask,
   return TaskSelection(task, points, metric, decided, winner, finals, values)
 
 
-def selecting_metric(sweep: SweepDefinition, first: list[Cell]) -> str:
+def _selecting_metric(sweep: SweepDefinition, first: list[Cell]) -> str:
   """`select`, or what is reported where a task of one stage has no such split."""
   if all(cells.measures(cell.config, sweep.select) for cell in first):
     return sweep.select
