@@ -19,7 +19,7 @@ import time
 _ROOT = pathlib.Path(__file__).parent.parent
 
 
-def main():
+def main() -> None:
   overrides = sys.argv[1:]
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
@@ -50,7 +50,7 @@ def main():
   print(f'ratio              {sum(separate) / sweep:7.2f}')
 
 
-def _vit_jax(folder, cache, *words) -> float:
+def _vit_jax(folder: pathlib.Path, cache: str, *words: str) -> float:
   """Seconds that a command takes, its start included."""
   env = {**os.environ, 'JAX_PLATFORMS': os.environ.get('JAX_PLATFORMS', 'cpu'),
          'JAX_COMPILATION_CACHE_DIR': str(folder / 'programs' / cache),
@@ -64,7 +64,7 @@ def _vit_jax(folder, cache, *words) -> float:
   return seconds
 
 
-def _compare(cell, run):
+def _compare(cell: pathlib.Path, run: pathlib.Path) -> None:
   result = json.loads((cell / 'result.json').read_text())
   rows = (run / 'metrics.jsonl').read_text().splitlines()
   last = [json.loads(row) for row in rows][-1]
@@ -74,7 +74,7 @@ def _compare(cell, run):
                        'alone')
 
 
-def _steps(overrides):
+def _steps(overrides: list[str]) -> str:
   words = [w for w in overrides if w.startswith('--config.total_steps=')]
   return words[-1].split('=')[1] if words else '300'
 

@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 import task_run  # noqa: E402
 from absl import logging  # noqa: E402
 
-from vit_jax.sweep.vtab import subsets, tasks  # noqa: E402
+from vit_jax.sweep import vtab  # noqa: E402
 from vit_jax.training.reuse import Reuse  # noqa: E402
 
 COLUMNS = ('task', 'TFDS data set', 'train800 + val200', 'test', 'label', 'classes',
@@ -30,13 +30,13 @@ COLUMNS = ('task', 'TFDS data set', 'train800 + val200', 'test', 'label', 'class
            'test images, right labels', 'test loss', 'one image at a time')
 
 
-def main():
+def main() -> None:
   logging.set_verbosity(logging.ERROR)
   print('| ' + ' | '.join(COLUMNS) + ' |')
   print('|' + '---|' * len(COLUMNS))
   reuse = Reuse()
   with tempfile.TemporaryDirectory() as folder:
-    for name in tasks.TASKS:
+    for name in vtab.TASKS:
       # The runs' own output would be in the table.
       with open(os.devnull, 'w') as nowhere:
         stdout, sys.stdout = sys.stdout, nowhere
@@ -44,27 +44,26 @@ def main():
           run = task_run.measure(name, f'{folder}/data', f'{folder}/{name}', reuse)
         finally:
           sys.stdout = stdout
-      print('| ' + ' | '.join(_row(tasks.TASKS[name], run)) + ' |', flush=True)
+      print('| ' + ' | '.join(_row(vtab.TASKS[name], run)) + ' |', flush=True)
 
 
-def _row(task, run):
-  real = task.subsets()
-  builder = task.builder.split('/')[0].split(':')[0]
+def _row(task: vtab.VtabTask, run: task_run.Measured) -> tuple[str, ...]:
+  real = vtab.subsets(task.data_set)
   right = int(np.sum(run.test_labels == run.expected_test_labels))
   transform = ['resize 448, crop 384'] if task.crop else ['resize 384']
   return (
       task.name, f'`{task.builder}`', f'`{real["train800val200"]}`',
-      f'`{real["test"]}` ({_examples(real["test"], builder):,})',
+      f'`{real["test"]}` ({_examples(real["test"], task.data_set):,})',
       f'rule `{task.label_rule}`' if task.label_rule else f'`{task.label_key}`',
       str(task.num_classes), ', '.join(transform + (['flip'] if task.flip else [])),
       ' '.join(f'{loss:.4f}' for loss in run.losses), f'{math.log(run.classes):.4f}',
       f'{len(run.test_labels)}, {right}', f'{run.loss:.5f}', f'{run.expected_loss:.5f}')
 
 
-def _examples(spec, builder):
+def _examples(spec: str, data_set: str) -> int:
   from vit_jax.data import splits
-  sizes = {split: [n] for split, n in subsets.SIZES[builder].items()}
-  return sum(stop - start for _, start, stop in splits.resolve(spec, sizes, builder))
+  sizes = {split: [n] for split, n in vtab.SIZES[data_set].items()}
+  return sum(stop - start for _, start, stop in splits.resolve(spec, sizes, data_set))
 
 
 if __name__ == '__main__':

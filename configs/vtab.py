@@ -2,7 +2,7 @@
 
 All tasks  vit_jax sweep --config=configs/vtab.py --workdir=runs/vtab
 One task   vit_jax train --config=configs/vtab.py:cifar100 --workdir=runs/cifar100
-Argument   words in any order: a task (vit_jax/sweep/vtab/tasks.py), a model, a preset,
+Argument   words in any order: a task (vit_jax/sweep/vtab.py), a model, a preset,
            1k or full (all of a task's data): configs/vtab.py:svhn,L/16,lightweight
 Presets    paper: the ViT paper's one setting for all tasks, 384 pixels
            lightweight: the benchmark's own sweep of 4 settings, 224 pixels
@@ -27,7 +27,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vit_jax.config import argument
-from vit_jax.sweep.vtab import tasks
+from vit_jax.sweep import vtab
 
 # Published with the ViT paper, pretrained on ImageNet-21k.
 _CHECKPOINTS = {name: f'gs://vit_models/imagenet21k/ViT-{name.replace("/", "_")}.npz'
@@ -44,8 +44,8 @@ _GRID = {
 
 def _parse(arg: str) -> SimpleNamespace:
   return argument.parse(
-      arg, task=tuple(tasks.TASKS), model=tuple(_CHECKPOINTS), preset=tasks.PRESETS,
-      variant=tasks.VARIANTS)
+      arg, task=tuple(vtab.TASKS), model=tuple(_CHECKPOINTS), preset=vtab.PRESETS,
+      variant=vtab.VARIANTS)
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -72,7 +72,7 @@ def get_config(arg: str = '') -> ConfigDict:
         name='piecewise', drop_at=(0.3, 0.6, 0.9), drop_factor=0.1))
 
   config.checkpoint = ConfigDict(dict(every=2500, keep=1))
-  for key, value in _settings(tasks.TASKS[words.task], 'final', words).items():
+  for key, value in _settings(vtab.TASKS[words.task], 'final', words).items():
     *sections, last = key.split('.')
     place = config
     for name in sections:
@@ -87,8 +87,8 @@ def get_sweep(arg: str = '') -> dict[str, Any]:
   """Every task: chosen on train800 and val200, retrained on both, scored on test."""
   words = _parse(arg)
   all_tasks = {}
-  for name, task in tasks.TASKS.items():
-    search, final = (_settings(task, stage, words) for stage in tasks.STAGES)
+  for name, task in vtab.TASKS.items():
+    search, final = (_settings(task, stage, words) for stage in vtab.STAGES)
     all_tasks[name] = {
         'group': task.group, 'search': search,
         'final': {k: v for k, v in final.items() if v != search[k]}}
@@ -97,7 +97,8 @@ def get_sweep(arg: str = '') -> dict[str, Any]:
           'benchmark': 'vtab-1k' if words.variant == '1k' else ''}
 
 
-def _settings(task, stage, words):
+def _settings(task: vtab.VtabTask, stage: str,
+              words: SimpleNamespace) -> dict[str, Any]:
   resolution = _RESOLUTION[words.preset]
   # Whole patches; only those of 14 pixels leave a rest.
   resolution -= resolution % int(words.model.split('/')[1])

@@ -15,8 +15,7 @@ from vit_jax.config.sections import DataSection
 from vit_jax.data import imagenet21k, open_source
 from vit_jax.models import variants
 from vit_jax.runtime.errors import UserError
-from vit_jax.sweep import cells, definition
-from vit_jax.sweep.vtab import tasks
+from vit_jax.sweep import cells, loading, vtab
 from vit_jax.training.checks import check_run
 from vit_jax.training.debug_form import debug_form
 from vit_jax.training.loop import train
@@ -42,7 +41,7 @@ ARGUMENTS = {
         'R+Ti/16', 'R26+S/32', 'R50+L/32'],
     'multilabel.py': ['', 'voc/2007', *(f'my_data:1.*.*,{model}' for model in (
         *_PAPER_MODELS, 'H/14'))],
-    'vtab.py': ['', *tasks.TASKS, 'svhn,full', 'svhn,lightweight,1k', 'paper',
+    'vtab.py': ['', *vtab.TASKS, 'svhn,full', 'svhn,lightweight,1k', 'paper',
                 'full,dtd,lightweight', *_PAPER_MODELS, 'H/14', 'H/14,lightweight'],
 }
 SWEEPS = ('digits_sweep.py', *(f'finetune.py:{data}' for data in (
@@ -69,7 +68,7 @@ def test_every_argument_resolves(name):
 
 @pytest.mark.parametrize('spec', SWEEPS)
 def test_every_run_of_a_sweep_resolves(spec):
-  cells.check(definition.load(f'{CONFIGS}/{spec}'))
+  cells.check_cells(loading.load(f'{CONFIGS}/{spec}'))
 
 
 @pytest.mark.parametrize('spec, message', [
@@ -128,7 +127,7 @@ TABLE_4 = {
 @pytest.mark.parametrize('name', TABLE_4)
 def test_fine_tuning_as_in_table_4(name, tmp_path):
   steps, rates, *counts, sizes = TABLE_4[name]
-  sweep = definition.load(f'{CONFIGS}/finetune.py:{name}')
+  sweep = loading.load(f'{CONFIGS}/finetune.py:{name}')
   base, task = sweep.base, sweep.tasks[name]
   assert (base.total_steps, sweep.grid['optimizer.learning_rate']) == (steps, rates)
   assert (base.batch_size, base.optimizer.name, base.optimizer.momentum,

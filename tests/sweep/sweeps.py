@@ -1,12 +1,16 @@
 """A tiny sweep for the tests, and results that nobody had to train for."""
 
-import dataclasses
 import pathlib
 import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from vit_jax import config as config_lib
-from vit_jax.sweep import cells, definition
-from vit_jax.sweep.results import Result
+from vit_jax.config.sections import Config
+from vit_jax.sweep import definition, loading
+from vit_jax.sweep.cells import Cell
+from vit_jax.sweep.definition import SweepDefinition
+from vit_jax.sweep.directory import CellResult, CellResults
 
 # As a user would write it; a run takes a second.
 CONFIG = textwrap.dedent('''
@@ -35,21 +39,22 @@ CONFIG = textwrap.dedent('''
 ''')
 
 
-def write_config(folder, text=CONFIG) -> str:
-  path = pathlib.Path(folder) / 'tiny_sweep.py'
+def write_config(folder: pathlib.Path, text: str = CONFIG) -> str:
+  path = folder / 'tiny_sweep.py'
   path.write_text(text)
   return str(path)
 
 
-def load(folder, *overrides, **flags):
-  return definition.load(write_config(folder), overrides, **flags)
+def load(folder: pathlib.Path, *overrides: str, **flags: Any) -> SweepDefinition:
+  return loading.load(write_config(folder), overrides, **flags)
 
 
-def make(tasks=('a',), grid=None, seeds=1, final=True, **settings):
+def make(tasks: Iterable[str] | Mapping[str, str] = ('a',),
+         grid: Mapping[str, Any] | None = None, seeds: int = 1, final: bool = True,
+         **settings: Any) -> SweepDefinition:
   """A definition of tasks {name: group} that differ in nothing but their names."""
-  if not isinstance(tasks, dict):
-    tasks = dict.fromkeys(tasks, '')
-  base = config_lib.with_values(definition.Config(), {
+  groups = tasks if isinstance(tasks, Mapping) else dict.fromkeys(tasks, '')
+  base = config_lib.with_values(Config(), {
       'total_steps': 10, 'model.variant': 'Ti/16'})
   search = {'data.val_split': 'train[90%:]', 'data.test_split': ''}
   last = {'data.val_split': '', 'data.test_split': 'test'} if final else None
@@ -57,32 +62,24 @@ def make(tasks=('a',), grid=None, seeds=1, final=True, **settings):
     search = {'data.val_split': 'train[90%:]'}
   return definition.from_dict(base, {
       'tasks': {name: {'search': search, 'final': last, 'group': group}
-                for name, group in tasks.items()},
+                for name, group in groups.items()},
       'grid': grid or {'optimizer.learning_rate': (0.1, 0.01)}, 'seeds': seeds,
       **settings}, '')
 
 
-def result(cell: cells.Cell, diverged='', steps=10, seconds=1.0, **metrics) -> Result:
-  return Result(cell.id, cell.task, cell.stage, cell.settings, cell.seed,
-                {name.replace('_', '/', 1): v for name, v in metrics.items()}, steps,
-                seconds, False, diverged, {})
+def result(cell: Cell, diverged: str = '', steps: int = 10, seconds: float = 1.0,
+           **metrics: float) -> CellResult:
+  return CellResult(
+      cell.id, cell.task, cell.stage, cell.settings, cell.seed,
+      {name.replace('_', '/', 1): v for name, v in metrics.items()}, steps, seconds,
+      False, diverged, {})
 
 
-class Kept(dict):
-  """Results in memory, by cell."""
+class InMemoryResults(CellResults):
+  """Results that no file holds."""
 
-  def get(self, cell):
-    return super().get(cell.id)
+  def __init__(self) -> None:
+    super().__init__(pathlib.Path('no', 'such', 'folder'))
 
-  def error(self, cell):
-    del cell
-
-  def add(self, cell, value):
-    self[cell.id] = value
-
-  def put(self, cell, **values):
-    self.add(cell, result(cell, **values))
-
-
-def with_(definition_, **changes):
-  return dataclasses.replace(definition_, **changes)
+  def put(self, cell: Cell, **values: Any) -> None:
+    self._found[cell.id] = result(cell, **values)

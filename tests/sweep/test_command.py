@@ -1,19 +1,22 @@
 """`vit_jax sweep` as it is typed."""
 
+import pathlib
+
 import pytest
 import sweeps
 
 from vit_jax.cli.main import main
 from vit_jax.sweep import cells
-from vit_jax.sweep.folder import Folder
+from vit_jax.sweep.directory import SweepDirectory
 
 
-def _sweep(tmp_path, *words, text=sweeps.CONFIG):
+def _sweep(tmp_path: pathlib.Path, *words: str, text: str = sweeps.CONFIG) -> int:
   return main(['sweep', f'--config={sweeps.write_config(tmp_path, text)}',
                f'--workdir={tmp_path / "sweep"}', *words])
 
 
-def test_a_plan_shows_everything_and_starts_nothing(tmp_path, capsys):
+def test_a_plan_shows_everything_and_starts_nothing(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
   assert _sweep(tmp_path, '--plan', '--grid', 'total_steps=4,6') == 0
   out = capsys.readouterr().out
   assert not (tmp_path / 'sweep').exists()
@@ -26,8 +29,9 @@ def test_a_plan_shows_everything_and_starts_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('count', [2, 3])
-def test_plans_of_all_shards_are_the_sweep(tmp_path, capsys, count):
-  def cells_of(*words):
+def test_plans_of_all_shards_are_the_sweep(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], count: int) -> None:
+  def cells_of(*words: str) -> list[list[str]]:
     assert _sweep(tmp_path, '--plan', '--grid', 'total_steps=4,6', *words) == 0
     out = capsys.readouterr().out
     return [line.split() for line in out.splitlines()
@@ -43,16 +47,17 @@ def test_plans_of_all_shards_are_the_sweep(tmp_path, capsys, count):
   assert retrained == (4 if count == 2 else 3 * 4)
 
 
-def test_a_plan_knows_what_is_done_and_how_long_it_took(tmp_path, capsys):
-  definition = sweeps.load(tmp_path)
-  folder = Folder(str(tmp_path / 'sweep'))
-  folder.claim(definition)
-  first = cells.first_stage(definition, definition.tasks['few'])
+def test_a_plan_knows_what_is_done_and_how_long_it_took(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+  sweep = sweeps.load(tmp_path)
+  directory = SweepDirectory(str(tmp_path / 'sweep'))
+  directory.claim(sweep)
+  first = cells.first_stage(sweep, sweep.tasks['few'])
   for cell in first:
-    folder.results.folder(cell).mkdir(parents=True)
-  folder.results.add(first[0], sweeps.result(
+    directory.results.folder(cell).mkdir(parents=True)
+  directory.results.add(first[0], sweeps.result(
       first[0], steps=4, seconds=40.0, val_accuracy=0.5))
-  folder.results.write_error(first[1], {'type': '', 'message': 'x', 'traceback': ''})
+  directory.results.write_error(first[1], {'type': '', 'message': 'x', 'traceback': ''})
   assert _sweep(tmp_path, '--plan') == 0
   out = capsys.readouterr().out
   assert 'cells   8, of which 1 are finished and 7 are left' in out
@@ -72,7 +77,9 @@ def test_a_plan_knows_what_is_done_and_how_long_it_took(tmp_path, capsys):
     (['--config.batch_size=0'], 'batch_size is 0'),
     (['--config.model.variant=X/16'], 'X/16'),
 ])
-def test_mistakes_are_told_and_nothing_is_written(tmp_path, capsys, words, message):
+def test_mistakes_are_told_and_nothing_is_written(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], words: list[str],
+    message: str) -> None:
   import re
   assert _sweep(tmp_path, *words) == 1
   err = capsys.readouterr().err
@@ -80,12 +87,15 @@ def test_mistakes_are_told_and_nothing_is_written(tmp_path, capsys, words, messa
   assert not (tmp_path / 'sweep').exists()
 
 
-def test_a_config_is_needed_except_for_a_report(tmp_path, capsys):
+def test_a_config_is_needed_except_for_a_report(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
   assert main(['sweep', f'--workdir={tmp_path}']) == 1
   assert 'Only --report does without' in capsys.readouterr().err
 
 
-def test_all_missing_data_sets_are_listed_at_once(tmp_path, capsys, monkeypatch):
+def test_all_missing_data_sets_are_listed_at_once(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'tfds'))
   text = sweeps.CONFIG.split('def get_sweep')[0] + (
       'def get_sweep():\n'
@@ -100,8 +110,9 @@ def test_all_missing_data_sets_are_listed_at_once(tmp_path, capsys, monkeypatch)
   assert not (tmp_path / 'sweep').exists()
 
 
-def test_a_report_needs_the_directory_alone(tmp_path, capsys):
-  Folder(str(tmp_path / 'sweep')).claim(sweeps.load(tmp_path))
+def test_a_report_needs_the_directory_alone(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+  SweepDirectory(str(tmp_path / 'sweep')).claim(sweeps.load(tmp_path))
   assert main(['sweep', f'--workdir={tmp_path / "sweep"}', '--report']) == 0
   assert '0 of 8 cells are finished' in capsys.readouterr().out
   assert (tmp_path / 'sweep' / 'report.html').exists()

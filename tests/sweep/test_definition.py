@@ -1,7 +1,10 @@
-"""What is read from config files and flags, and what belongs to one directory."""
+"""What a definition may be, and what is the same sweep in one directory."""
 
 import dataclasses
 import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import sweeps
@@ -9,109 +12,8 @@ import sweeps
 from vit_jax import config as config_lib
 from vit_jax.config.sections import Config
 from vit_jax.runtime.errors import UserError
-from vit_jax.sweep import definition, flags
-from vit_jax.sweep.folder import Folder
-
-
-@pytest.mark.parametrize('word, expected', [
-    ('optimizer.learning_rate=0.01,3e-2', (0.01, 0.03)),
-    ('config.optimizer.learning_rate=1', (1.0,)),
-    ('total_steps=500, 2500', (500, 2500)),
-    ('schedule.name=cosine,linear', ('cosine', 'linear')),
-    ('model.scan=true,False', (True, False)),
-    ('data.image_size=(32,32),(64,48)', ((32, 32), (64, 48))),
-    ('data.train_split=train[:50%],train', ('train[:50%]', 'train')),
-    ('total_steps=5,5,6', (5, 6)),
-])
-def test_grid_values_have_the_type_of_their_key(word, expected):
-  (values,) = flags.parse_grid(word, Config()).values()
-  assert values == expected
-  assert [type(v) for v in values] == [type(v) for v in expected]
-
-
-@pytest.mark.parametrize('word, message', [
-    ('optimizer.learning_rat=1', r'Did you mean config\.optimizer\.learning_rate'),
-    ('optimizer.learning_rate.x=1', 'Unknown config key'),
-    ('optimizer=1', 'optimizer'),
-    ('total_steps=many', 'total_steps takes a value of type int'),
-    ('optimizer.learning_rate=1e-3,oops', "learning_rate takes .* got 'oops'"),
-    ('total_steps=', 'names no values'),
-    ('total_steps', 'names no values'),
-    ('seed=1,2', '--seeds=N'),
-])
-def test_bad_grids_are_explained(word, message):
-  with pytest.raises(UserError, match=message):
-    flags.parse_grid(word, Config())
-
-
-TASKS = sweeps.make({
-    'cifar100': 'natural', 'svhn': 'natural', 'dsprites_location': 'structured',
-    'dsprites_orientation': 'structured'}).tasks
-
-
-@pytest.mark.parametrize('text, expected', [
-    ('', tuple(TASKS)), ('all', tuple(TASKS)),
-    ('structured,svhn', ('svhn', 'dsprites_location', 'dsprites_orientation')),
-    ('dsprites_loc, Natural', ('cifar100', 'svhn', 'dsprites_location')),
-])
-def test_tasks_are_selected_by_name_part_and_group(text, expected):
-  assert flags.select_tasks(text, TASKS) == expected
-
-
-@pytest.mark.parametrize('text, message', [
-    ('natrual', r"'natrual'.*Did you mean natural\?.*Groups: natural, structured"),
-    ('dsprites', 'Did you mean dsprites_location or dsprites_orientation'),
-    (',', 'names no task'),
-])
-def test_unknown_tasks_are_explained(text, message):
-  with pytest.raises(UserError, match=message):
-    flags.select_tasks(text, TASKS)
-
-
-@pytest.mark.parametrize('text', ['1', '4/4', '-1/4', '1/0', 'a/b', '1/2/3', '/2'])
-def test_bad_shares_are_explained(text):
-  with pytest.raises(UserError, match='from 0 to n - 1'):
-    flags.parse_shard(text)
-  assert flags.parse_shard('3/4') == (3, 4)
-
-
-def test_a_file_and_flags_make_a_definition(tmp_path):
-  found = sweeps.load(
-      tmp_path, '--config.batch_size=8', tasks='small', seeds=5,
-      grid=('optimizer.learning_rate=0.5', 'optimizer.momentum=0.0,0.9'))
-  assert found.base.batch_size == 8
-  assert found.asked == ('few',) and set(found.tasks) == {'few', 'many'}
-  assert found.seeds == 5
-  assert found.points() == [
-      {'optimizer.learning_rate': 0.5, 'optimizer.momentum': 0.0},
-      {'optimizer.learning_rate': 0.5, 'optimizer.momentum': 0.9}]
-
-
-def test_any_config_can_be_swept_by_flags(tmp_path):
-  text = sweeps.CONFIG.split('def task')[0]
-  path = sweeps.write_config(tmp_path, text)
-  found = definition.load(path, grid=['optimizer.momentum=0.0,0.9'])
-  assert list(found.tasks) == ['tiny_sweep'] and len(found.points()) == 2
-  with pytest.raises(UserError, match=r'defines no get_sweep\(\).*--grid'):
-    definition.load(path)
-
-
-def test_the_argument_of_a_file_reaches_both_functions(tmp_path):
-  text = sweeps.CONFIG.split('def get_config')[0] + (
-      'def get_config(arg=""):\n  return ConfigDict(dict(total_steps=len(arg)))\n'
-      'def get_sweep(arg=""):\n  return dict(seeds=len(arg))\n')
-  found = definition.load(sweeps.write_config(tmp_path, text) + ':abc')
-  assert (found.base.total_steps, found.seeds) == (3, 3)
-
-
-@pytest.mark.parametrize('override, message', [
-    ('--config.optimizer.learning_rate=1', 'the grid sets this key'),
-    ('--config.data.train_split=test', 'the task few sets this key itself'),
-    ('--config.optimizer.rate=1', 'Unknown config key'),
-])
-def test_overrides_that_no_run_would_see_are_errors(tmp_path, override, message):
-  with pytest.raises(UserError, match=message):
-    sweeps.load(tmp_path, override)
+from vit_jax.sweep import definition
+from vit_jax.sweep.directory import SweepDirectory
 
 
 @pytest.mark.parametrize('values, message', [
@@ -123,59 +25,62 @@ def test_overrides_that_no_run_would_see_are_errors(tmp_path, override, message)
     ({'seeds': 0}, 'from 1'),
     ({'benchmark': 'vtab'}, 'known are vtab-1k'),
 ])
-def test_bad_definitions_are_explained(values, message):
+def test_bad_definitions_are_explained(values: dict[str, Any], message: str) -> None:
   with pytest.raises(UserError, match=message):
     definition.from_dict(Config(), values, 'a')
 
 
-def test_json_keeps_everything(tmp_path):
+def test_json_keeps_everything(tmp_path: pathlib.Path) -> None:
   found = sweeps.load(tmp_path, tasks='few', grid=('data.image_size=(8,8),(16,16)',))
   again = definition.from_json(json.loads(json.dumps(definition.to_json(found))))
   assert definition.to_json(again) == definition.to_json(found)
   assert again.grid == found.grid and again.base == found.base
 
 
-def test_a_directory_collects_tasks_points_and_seeds(tmp_path):
-  folder = Folder(str(tmp_path / 'sweep'))
-  folder.claim(sweeps.load(tmp_path, tasks='few', seeds=3))
-  now = folder.claim(sweeps.load(
+def test_a_directory_collects_tasks_points_and_seeds(tmp_path: pathlib.Path) -> None:
+  directory = SweepDirectory(str(tmp_path / 'sweep'))
+  directory.claim(sweeps.load(tmp_path, tasks='few', seeds=3))
+  now = directory.claim(sweeps.load(
       tmp_path, tasks='many', grid=('optimizer.learning_rate=1.0',)))
   # Only what is asked for now is run now.
   assert now.asked == ('many',)
   assert now.seeds == 3
   assert now.grid == {'optimizer.learning_rate': (0.03, 0.3, 1.0)}
-  assert folder.read().asked == ('few', 'many')
+  assert directory.read_existing().asked == ('few', 'many')
 
 
-def test_a_directory_of_another_sweep_is_refused_with_all_differences(tmp_path):
-  folder = Folder(str(tmp_path / 'sweep'))
+def test_a_directory_of_another_sweep_is_refused_with_all_differences(
+    tmp_path: pathlib.Path) -> None:
+  directory = SweepDirectory(str(tmp_path / 'sweep'))
   first = sweeps.load(tmp_path)
-  folder.claim(first)
-  before = (folder.path / 'sweep.json').read_text()
+  directory.claim(first)
+  before = (directory.path / 'sweep.json').read_text()
   few = first.tasks['few']
+  assert few.final is not None
   other = dataclasses.replace(
       first, base=config_lib.replace(first.base, 'batch_size', 32), select='val/loss',
       grid={'optimizer.momentum': (0.9,)}, tasks={'few': dataclasses.replace(
           few, final={**few.final, 'data.test_split': 'test'})})
   with pytest.raises(UserError) as e:
-    folder.claim(other)
+    directory.claim(other)
   for text in ('config.batch_size: 16 there, 32 here', "select: 'val/accuracy' there",
                'keys of the grid: optimizer.learning_rate there, optimizer.momentum',
                "task few, its 'final'", 'Nothing was changed'):
     assert text in str(e.value)
-  assert (folder.path / 'sweep.json').read_text() == before
+  assert (directory.path / 'sweep.json').read_text() == before
 
 
-def test_logging_and_the_mesh_may_change(tmp_path):
-  folder = Folder(str(tmp_path / 'sweep'))
-  folder.claim(sweeps.load(tmp_path))
-  folder.claim(sweeps.load(tmp_path, '--config.log_every=1', '--config.mesh.fsdp=2'))
+def test_logging_and_the_mesh_may_change(tmp_path: pathlib.Path) -> None:
+  directory = SweepDirectory(str(tmp_path / 'sweep'))
+  directory.claim(sweeps.load(tmp_path))
+  directory.claim(sweeps.load(tmp_path, '--config.log_every=1', '--config.mesh.fsdp=2'))
 
 
 @pytest.mark.parametrize('make', [
     lambda path: path.write_text('x'),
     lambda path: (path.mkdir(), (path / 'config.json').write_text('{}'))])
-def test_directories_of_something_else_are_refused(tmp_path, make):
+def test_directories_of_something_else_are_refused(
+    tmp_path: pathlib.Path, make: Callable[[pathlib.Path], Any]) -> None:
   make(tmp_path / 'sweep')
   with pytest.raises(UserError, match='is a file|holds no sweep.json'):
-    Folder(str(tmp_path / 'sweep')).claim(sweeps.load(tmp_path))
+    SweepDirectory(str(tmp_path / 'sweep')).claim(sweeps.load(tmp_path))

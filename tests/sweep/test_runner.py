@@ -1,48 +1,63 @@
 """A worker's turns: what it runs, in which order, and what survives what."""
 
+import dataclasses
 import json
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import sweeps
 
+from vit_jax.config.sections import Config
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.stopping import Stopped
-from vit_jax.sweep import cells, locks, runner, timing
-from vit_jax.sweep.folder import Folder
+from vit_jax.sweep import cells, runner, schedule
+from vit_jax.sweep.cells import Cell
+from vit_jax.sweep.definition import SweepDefinition
+from vit_jax.sweep.directory import CellResult, SweepDirectory, hold_lock
 from vit_jax.training import loop as training
 from vit_jax.training.metrics import NonFiniteError
+from vit_jax.training.reuse import Reuse
+
+Finished = tuple[SweepDefinition, SweepDirectory]
 
 
 @pytest.fixture(scope='module')
-def finished(tmp_path_factory):
-  """(definition, folder) of a sweep that has really been trained."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+  """(sweep, directory) of a sweep that has really been trained."""
   tmp = tmp_path_factory.mktemp('finished')
-  definition = sweeps.load(tmp, tasks='few')
-  folder = Folder(str(tmp / 'sweep'))
-  runner.run(definition, folder)
-  return definition, folder
+  sweep = sweeps.load(tmp, tasks='few')
+  directory = SweepDirectory(str(tmp / 'sweep'))
+  runner.run(sweep, directory)
+  return sweep, directory
 
 
-def _cells(definition, folder):
-  rows = timing.expected_cells(definition, folder.results)
-  assert all(known for _, known in rows)
-  return [cell for cell, _ in rows]
+def _cells(sweep: SweepDefinition, directory: SweepDirectory) -> list[Cell]:
+  rows = schedule.expected_cells(sweep, directory.results)
+  assert all(expected.known for expected in rows)
+  return [expected.cell for expected in rows]
 
 
-def test_a_cell_is_a_plain_run(finished, tmp_path):
-  definition, folder = finished
-  for cell in _cells(definition, folder)[1:3]:
+def _result(directory: SweepDirectory, cell: Cell) -> CellResult:
+  result = directory.results.get(cell)
+  assert result is not None
+  return result
+
+
+def test_a_cell_is_a_plain_run(finished: Finished, tmp_path: pathlib.Path) -> None:
+  sweep, directory = finished
+  for cell in _cells(sweep, directory)[1:3]:
     again = training.train(cell.config, str(tmp_path / cell.id))
-    assert folder.results.get(cell).metrics == again
+    assert _result(directory, cell).metrics == again
 
 
-def test_what_a_sweep_leaves(finished):
-  definition, folder = finished
-  rows = _cells(definition, folder)
+def test_what_a_sweep_leaves(finished: Finished) -> None:
+  sweep, directory = finished
+  rows = _cells(sweep, directory)
   assert [c.stage for c in rows] == ['search', 'search', 'final', 'final']
   for cell in rows:
-    path = folder.results.folder(cell)
+    path = directory.results.folder(cell)
     result = json.loads((path / 'result.json').read_text())
     assert result['id'] == cell.id and result['steps'] == 4 and result['seconds'] > 0
     assert result['versions']['jax'] and not result['diverged']
@@ -52,51 +67,57 @@ def test_what_a_sweep_leaves(finished):
     # Those of the search have done their duty.
     assert (path / 'checkpoints' / '4').exists() == (cell.stage == 'final')
     assert f'step 4  {"val" if cell.stage == "search" else "test"}/accuracy' in (
-        folder.log(cell).read_text())
+        directory.log(cell).read_text())
   for name in ('report.md', 'report.html', 'report.png', 'results.csv',
                'results.json'):
-    assert (folder.path / name).stat().st_size > 500
+    assert (directory.path / name).stat().st_size > 500
 
 
-def test_the_winner_is_the_better_one(finished):
-  definition, folder = finished
-  rows = _cells(definition, folder)
-  scores = [folder.results.get(c).metrics['val/accuracy'] for c in rows[:2]]
+def test_the_winner_is_the_better_one(finished: Finished) -> None:
+  sweep, directory = finished
+  rows = _cells(sweep, directory)
+  scores = [_result(directory, c).metrics['val/accuracy'] for c in rows[:2]]
   best = rows[scores.index(max(scores))]
   assert all(c.settings == best.settings for c in rows[2:])
 
 
-def test_running_again_trains_nothing(finished, monkeypatch, capsys):
-  definition, folder = finished
-  before = {p: p.stat().st_mtime_ns for p in folder.path.rglob('result.json')}
+def test_running_again_trains_nothing(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]) -> None:
+  sweep, directory = finished
+  before = {p: p.stat().st_mtime_ns for p in directory.path.rglob('result.json')}
   monkeypatch.setattr(training, 'train', lambda *_: pytest.fail('trained again'))
-  runner.run(definition, Folder(str(folder.path)))
+  runner.run(sweep, SweepDirectory(str(directory.path)))
   assert '4 of 4 cells are finished' in capsys.readouterr().out
   assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
-def test_a_diverging_setting_loses(tmp_path):
-  definition = sweeps.load(
+def test_a_diverging_setting_loses(tmp_path: pathlib.Path) -> None:
+  sweep = sweeps.load(
       tmp_path, '--config.optimizer.clip_norm=0.0', tasks='few', seeds=1,
       grid=('optimizer.learning_rate=1e30,0.1',))
-  folder = Folder(str(tmp_path / 'sweep'))
-  definition = sweeps.with_(definition, seeds=1)
-  runner.run(definition, folder)
-  first, second, final = _cells(definition, folder)
-  assert 'diverged at step' in folder.results.get(first).diverged
-  assert not folder.results.get(second).diverged
+  directory = SweepDirectory(str(tmp_path / 'sweep'))
+  sweep = dataclasses.replace(sweep, seeds=1)
+  runner.run(sweep, directory)
+  first, second, final = _cells(sweep, directory)
+  assert 'diverged at step' in _result(directory, first).diverged
+  assert not _result(directory, second).diverged
   assert final.settings == second.settings
-  assert 'diverged' in (folder.path / 'report.md').read_text()
+  assert 'diverged' in (directory.path / 'report.md').read_text()
 
 
 class Trainer:
   """Stands in for `train` where only the order of things is tested."""
 
-  def __init__(self, monkeypatch, act=None):
-    self.calls, self.reuses, self._act = [], set(), act
+  def __init__(
+      self, monkeypatch: pytest.MonkeyPatch,
+      act: Callable[[Config, 'Trainer'], None] | None = None) -> None:
+    self.calls: list[str] = []
+    self.reuses: set[Reuse] = set()
+    self._act = act
     monkeypatch.setattr(training, 'train', self)
 
-  def __call__(self, config, workdir, reuse):
+  def __call__(self, config: Config, workdir: str, reuse: Reuse) -> dict[str, float]:
     self.calls.append(pathlib.Path(workdir).name)
     self.reuses.add(reuse)
     print('hello from the run')
@@ -111,78 +132,86 @@ class Trainer:
     return metrics
 
 
-def _run(tmp_path, definition, **settings):
-  folder = Folder(str(tmp_path / 'sweep'))
-  runner.run(definition, folder, **settings)
-  return folder
+def _run(
+    tmp_path: pathlib.Path, sweep: SweepDefinition, **settings: Any) -> SweepDirectory:
+  directory = SweepDirectory(str(tmp_path / 'sweep'))
+  runner.run(sweep, directory, **settings)
+  return directory
 
 
-def test_runs_share_what_they_can_and_keep_quiet(tmp_path, monkeypatch, capsys):
+def test_runs_share_what_they_can_and_keep_quiet(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]) -> None:
   trainer = Trainer(monkeypatch)
-  folder = _run(tmp_path, sweeps.make(('a', 'b'), seeds=3))
+  directory = _run(tmp_path, sweeps.make(('a', 'b'), seeds=3))
   assert len(trainer.reuses) == 1 and None not in trainer.reuses
   # Task by task, so that what a task has compiled and decoded is used at once.
   assert [name.split('_')[0] for name in trainer.calls] == 5 * ['a'] + 5 * ['b']
   out = capsys.readouterr().out
   assert 'hello' not in out and 'cell 10/10  b final learning_rate=0.1 seed=2' in out
-  assert 'hello' in next((folder.path / 'logs').iterdir()).read_text()
+  assert 'hello' in next((directory.path / 'logs').iterdir()).read_text()
 
 
 @pytest.mark.parametrize('point', range(5))
 def test_a_stop_ends_the_sweep_and_the_next_call_does_the_rest(
-    tmp_path, monkeypatch, point):
-  def stop(config, trainer):
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, point: int) -> None:
+  def stop(config: Config, trainer: Trainer) -> None:
     if len(trainer.calls) == point + 1:
       raise Stopped(3, 10, 'SIGTERM')
-  definition = sweeps.make(seeds=3)
+  sweep = sweeps.make(seeds=3)
   first = Trainer(monkeypatch, stop)
   with pytest.raises(Stopped):
-    _run(tmp_path, definition)
+    _run(tmp_path, sweep)
   second = Trainer(monkeypatch)
-  folder = _run(tmp_path, definition)
+  directory = _run(tmp_path, sweep)
   assert first.calls[-1] == second.calls[0]
   assert len(first.calls) - 1 + len(second.calls) == 5
-  results = [folder.results.get(c) for c in _cells(definition, folder)]
+  results = [_result(directory, c) for c in _cells(sweep, directory)]
   # Only the one that the stop hit counts as resumed.
   assert sum(r.resumed for r in results) == 1
 
 
-def test_a_failure_is_kept_and_stops_no_other(tmp_path, monkeypatch, capsys):
-  def fail(config, trainer):
+def test_a_failure_is_kept_and_stops_no_other(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]) -> None:
+  def fail(config: Config, trainer: Trainer) -> None:
     if config.optimizer.learning_rate == 0.01 and trainer.calls[-1].startswith('a'):
       raise ValueError('no such\nthing')
-  definition = sweeps.make(('a', 'b'))
+  sweep = sweeps.make(('a', 'b'))
   trainer = Trainer(monkeypatch, fail)
   with pytest.raises(UserError, match=r'1 of 6 cells gave no number:\n'
                      r'  a search learning_rate=0.01 seed=0: ValueError: no such'):
-    _run(tmp_path, definition)
+    _run(tmp_path, sweep)
   # The winner of a task whose search is incomplete isn't known.
   assert len(trainer.calls) == 2 + 3
-  folder = Folder(str(tmp_path / 'sweep'))
-  failed = cells.first_stage(definition, definition.tasks['a'])[1]
-  error = folder.results.error(failed)
+  directory = SweepDirectory(str(tmp_path / 'sweep'))
+  failed = cells.first_stage(sweep, sweep.tasks['a'])[1]
+  error = directory.results.error(failed)
+  assert error is not None
   assert error['type'] == 'ValueError' and 'in fail' in error['traceback']
-  assert 'no such\nthing' in folder.log(failed).read_text()
-  assert 'ValueError: no such' not in (folder.path / 'report.md').read_text()
-  assert '| failed | no such |' in (folder.path / 'report.md').read_text()
+  assert 'no such\nthing' in directory.log(failed).read_text()
+  assert 'ValueError: no such' not in (directory.path / 'report.md').read_text()
+  assert '| failed | no such |' in (directory.path / 'report.md').read_text()
   # Mended, it is run again, and nothing else is.
   trainer = Trainer(monkeypatch)
-  _run(tmp_path, definition)
+  _run(tmp_path, sweep)
   assert [c.split('_')[:2] for c in trainer.calls] == [['a', 'search'], ['a', 'final']]
-  assert folder.results.error(failed) is None
-  assert not (folder.results.folder(failed) / 'error.json').exists()
+  assert directory.results.error(failed) is None
+  assert not (directory.results.folder(failed) / 'error.json').exists()
 
 
-def test_a_divergence_of_everything_is_an_error(tmp_path, monkeypatch):
-  def diverge(config, trainer):
+def test_a_divergence_of_everything_is_an_error(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  def diverge(config: Config, trainer: Trainer) -> None:
     raise NonFiniteError('loss inf')
   Trainer(monkeypatch, diverge)
   with pytest.raises(UserError, match='a: diverged at every point of the grid'):
     _run(tmp_path, sweeps.make())
 
 
-def test_a_diverged_final_run_is_an_error_and_no_number(tmp_path, monkeypatch):
-  def diverge(config, trainer):
+def test_a_diverged_final_run_is_an_error_and_no_number(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  def diverge(config: Config, trainer: Trainer) -> None:
     if config.data.test_split and config.seed == 1:
       raise NonFiniteError('loss inf')
   Trainer(monkeypatch, diverge)
@@ -192,39 +221,43 @@ def test_a_diverged_final_run_is_an_error_and_no_number(tmp_path, monkeypatch):
   assert not values['tasks']['a']['complete'] and values['all']['value'] is None
 
 
-def test_a_metric_that_no_run_measures_is_explained(tmp_path, monkeypatch):
+def test_a_metric_that_no_run_measures_is_explained(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
   Trainer(monkeypatch)
   with pytest.raises(UserError, match='measured val/accuracy, but the sweep needs '
                      'val/auc'):
     _run(tmp_path, sweeps.make(select='val/auc'))
 
 
-def test_a_cell_of_another_worker_is_left_to_it(tmp_path, monkeypatch, capsys):
-  definition = sweeps.make(('a', 'b'))
-  folder = Folder(str(tmp_path / 'sweep'))
-  folder.claim(definition)
-  held = cells.first_stage(definition, definition.tasks['a'])[0]
+def test_a_cell_of_another_worker_is_left_to_it(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]) -> None:
+  sweep = sweeps.make(('a', 'b'))
+  directory = SweepDirectory(str(tmp_path / 'sweep'))
+  directory.claim(sweep)
+  held = cells.first_stage(sweep, sweep.tasks['a'])[0]
   trainer = Trainer(monkeypatch)
-  with locks.hold(folder.results.folder(held)):
-    _run(tmp_path, definition)
+  with hold_lock(directory.results.folder(held)):
+    _run(tmp_path, sweep)
   assert held.id not in trainer.calls and len(trainer.calls) == 1 + 3
   out = capsys.readouterr().out
   assert f'left to them:\n  {held.title}: process ' in out
   trainer = Trainer(monkeypatch)
-  _run(tmp_path, definition)
+  _run(tmp_path, sweep)
   assert trainer.calls[0] == held.id and len(trainer.calls) == 2
 
 
-def test_two_workers_do_everything_once(tmp_path, monkeypatch):
-  definition = sweeps.make(('a',), seeds=2)
+def test_two_workers_do_everything_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  sweep = sweeps.make(('a',), seeds=2)
   trainer = Trainer(monkeypatch)
-  for worker in range(2):
-    folder = _run(tmp_path, definition, shard=(worker, 2))
+  _, directory = [_run(tmp_path, sweep, shard=(worker, 2)) for worker in range(2)]
   assert len(trainer.calls) == len(set(trainer.calls)) == 4
-  assert len([c for c in _cells(definition, folder) if folder.results.get(c)]) == 4
+  assert len([c for c in _cells(sweep, directory) if directory.results.get(c)]) == 4
 
 
-def test_more_points_and_seeds_keep_what_is_finished(tmp_path, monkeypatch):
+def test_more_points_and_seeds_keep_what_is_finished(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
   Trainer(monkeypatch)
   _run(tmp_path, sweeps.make())
   trainer = Trainer(monkeypatch)
@@ -237,10 +270,12 @@ def test_more_points_and_seeds_keep_what_is_finished(tmp_path, monkeypatch):
 @pytest.mark.parametrize('keep, final, kept', [
     ('final', True, 2), ('all', True, 4), ('none', True, 0),
     ('final', False, 2), ('all', False, 4), ('none', False, 0)])
-def test_whose_checkpoints_stay(tmp_path, monkeypatch, keep, final, kept):
+def test_whose_checkpoints_stay(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, keep: str, final: bool,
+    kept: int) -> None:
   Trainer(monkeypatch)
-  folder = _run(tmp_path, sweeps.make(final=final, seeds=2), keep=keep)
-  found = sorted(p.parent.parent.name for p in folder.path.rglob('checkpoints/10'))
+  directory = _run(tmp_path, sweeps.make(final=final, seeds=2), keep_checkpoints=keep)
+  found = sorted(p.parent.parent.name for p in directory.path.rglob('checkpoints/10'))
   assert len(found) == kept
   if keep == 'final':
     assert all(('final' if final else 'learning_rate-0.1_') in name for name in found)

@@ -5,7 +5,9 @@ import pathlib
 import re
 import signal
 import socket
+import subprocess
 import time
+from typing import Any
 
 import pytest
 import runs
@@ -17,13 +19,15 @@ LONG = sweeps.CONFIG.replace('total_steps=4', 'total_steps=400').replace(
     'every=2', 'every=20')
 
 
-def _start(tmp_path, workdir, *words, text=sweeps.CONFIG, **process):
+def _start(
+    tmp_path: pathlib.Path, workdir: pathlib.Path, *words: str,
+    text: str = sweeps.CONFIG, **process: Any) -> subprocess.Popen[str]:
   return runs.command(
       'sweep', f'--config={sweeps.write_config(tmp_path, text)}',
       f'--workdir={workdir}', *words, **process)
 
 
-def _metrics(workdir):
+def _metrics(workdir: pathlib.Path) -> dict[str, dict[str, float]]:
   found = {}
   for path in pathlib.Path(workdir).glob('cells/*/result.json'):
     result = json.loads(path.read_text())
@@ -31,13 +35,13 @@ def _metrics(workdir):
   return found
 
 
-def _unfinished_checkpoints(workdir):
+def _unfinished_checkpoints(workdir: pathlib.Path) -> list[pathlib.Path]:
   return [p for p in pathlib.Path(workdir).glob('cells/*/checkpoints/*')
           if p.name.isdigit() and int(p.name) < 400]
 
 
 @pytest.fixture(scope='module')
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
   tmp_path = tmp_path_factory.mktemp('undisturbed')
   out, _ = runs.finish(_start(tmp_path, tmp_path / 'sweep', '--tasks=few', text=LONG))
   assert '4 of 4 cells are finished' in out
@@ -46,7 +50,9 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.parametrize('number, status', [
     (signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_interrupted_at_any_time_it_goes_on(tmp_path, undisturbed, number, status):
+def test_interrupted_at_any_time_it_goes_on(
+    tmp_path: pathlib.Path, undisturbed: dict[str, Any], number: int,
+    status: int) -> None:
   workdir = tmp_path / 'sweep'
   process = _start(tmp_path, workdir, '--tasks=few', text=LONG)
   deadline = time.monotonic() + 200
@@ -70,7 +76,7 @@ def test_interrupted_at_any_time_it_goes_on(tmp_path, undisturbed, number, statu
   assert _metrics(workdir) == undisturbed
 
 
-def test_two_workers_share_a_directory(tmp_path):
+def test_two_workers_share_a_directory(tmp_path: pathlib.Path) -> None:
   workdir = tmp_path / 'sweep'
   workers = [_start(tmp_path, workdir, f'--shard={i}/2') for i in range(2)]
   outputs = [runs.finish(worker)[0] for worker in workers]
@@ -81,7 +87,7 @@ def test_two_workers_share_a_directory(tmp_path):
   assert 'All 8 cells are finished' in (workdir / 'report.md').read_text()
 
 
-def test_two_processes_train_every_cell_together(tmp_path):
+def test_two_processes_train_every_cell_together(tmp_path: pathlib.Path) -> None:
   alone, together = tmp_path / 'alone', tmp_path / 'together'
   runs.finish(_start(tmp_path, alone, '--tasks=few'))
   with socket.socket() as s:
@@ -99,7 +105,7 @@ def test_two_processes_train_every_cell_together(tmp_path):
     assert metrics == pytest.approx(expected[name], abs=1e-4)
 
 
-def test_an_error_of_the_first_process_ends_all(tmp_path):
+def test_an_error_of_the_first_process_ends_all(tmp_path: pathlib.Path) -> None:
   (tmp_path / 'sweep').mkdir()
   (tmp_path / 'sweep' / 'mine.txt').write_text('')
   with socket.socket() as s:

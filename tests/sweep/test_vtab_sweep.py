@@ -7,7 +7,7 @@ import pytest
 import tiny_tfds
 
 from vit_jax.cli.main import main
-from vit_jax.sweep.vtab import subsets
+from vit_jax.sweep import vtab
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'vtab.py'
 SIZES = {'kitti': {'train': 30, 'validation': 12, 'test': 11},
@@ -15,10 +15,12 @@ SIZES = {'kitti': {'train': 30, 'validation': 12, 'test': 11},
 
 
 @pytest.mark.slow
-def test_two_tasks_from_search_to_report(tmp_path, monkeypatch, capsys):
+def test_two_tasks_from_search_to_report(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]) -> None:
   for builder, sizes in SIZES.items():
     # The cut points of the subsets follow from these.
-    monkeypatch.setitem(subsets.SIZES, builder, sizes)
+    monkeypatch.setitem(vtab.SIZES, builder, sizes)
     tiny_tfds.write(f'{builder}', tmp_path / 'data', sizes)
   words = ['sweep', f'--config={CONFIG}', f'--workdir={tmp_path / "sweep"}', '--debug',
            '--tasks=kitti,dsprites_loc', f'--config.data.dir={tmp_path / "data"}',

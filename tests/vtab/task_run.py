@@ -8,6 +8,8 @@ time.
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,10 +18,13 @@ import tiny_tfds
 
 import vit_jax
 from vit_jax import config as config_lib
+from vit_jax.config.sections import DataSection
 from vit_jax.data import open_input
-from vit_jax.sweep.vtab import subsets, tasks
+from vit_jax.sweep import vtab
+from vit_jax.sweep.vtab import VtabTask
 from vit_jax.training.debug_form import debug_form
 from vit_jax.training.loop import train
+from vit_jax.training.reuse import Reuse
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs/vtab.py'
 _TRAIN_EXAMPLES, _OTHER_EXAMPLES = 40, 20
@@ -41,17 +46,18 @@ class Measured:
   expected_loss: float
 
 
-def write_data(task, data_dir) -> dict:
+def write_data(task: VtabTask, data_dir: str | pathlib.Path) -> dict:
   """Writes the task's data set unless it is there; {split: number of examples}."""
-  builder = task.builder.split('/')[0].split(':')[0]
   sizes = {split: _TRAIN_EXAMPLES if split == 'train' else _OTHER_EXAMPLES
-           for split in subsets.SIZES[builder]}
+           for split in vtab.SIZES[task.data_set]}
   if not tfds.builder(task.builder, data_dir=str(data_dir)).info.splits:
     tiny_tfds.write(task.builder, data_dir, sizes)
   return sizes
 
 
-def measure(name, data_dir, workdir, reuse=None, arg='') -> Measured:
+def measure(
+    name: str, data_dir: str | pathlib.Path, workdir: str | pathlib.Path,
+    reuse: Reuse | None = None, arg: str = '') -> Measured:
   """Trains and evaluates a task in its debug form on tiny data.
 
   Args:
@@ -61,7 +67,7 @@ def measure(name, data_dir, workdir, reuse=None, arg='') -> Measured:
     reuse: shared by several runs, see `vit_jax.training.reuse`.
     arg: further words of the config's argument, such as 'lightweight'.
   """
-  task = tasks.TASKS[name]
+  task = vtab.TASKS[name]
   sizes = write_data(task, data_dir)
   recipe = config_lib.load(f'{CONFIG}:{name},{arg}')
   splits = task.overrides('final', sizes=sizes)
@@ -85,19 +91,24 @@ def measure(name, data_dir, workdir, reuse=None, arg='') -> Measured:
       expected_loss=float(_cross_entropy(logits, expected_test).mean()))
 
 
-def _by_pipeline(data, split):
+def _by_pipeline(data: DataSection, split: str) -> np.ndarray:
   """Labels of all examples that an evaluation sees, in its order."""
   batches = open_input(data, split, train=False).start().eval_batches(8, np.arange(8))
   return np.concatenate([batch['label'][batch['mask']] for batch in batches])
 
 
-def _by_tfds(task, data, split):
+def _by_tfds(
+    task: VtabTask, data: DataSection, split: str) -> tuple[np.ndarray, np.ndarray]:
   """(float images of the model's input, labels) of TFDS's own reader."""
   builder = tfds.builder(task.builder, data_dir=data.dir)
   images, labels = [], []
   # One slice after the other, not interleaved.
   in_order = tfds.ReadConfig(interleave_cycle_length=1)
-  for example in builder.as_dataset(split=split, read_config=in_order):
+  # TFDS wraps this method in a way that hides its arguments.
+  examples = builder.as_dataset(
+      split=split,  # pyright: ignore[reportCallIssue]
+      read_config=in_order)
+  for example in examples:
     labels.append(_label(task.name, example))
     image = tf.cast(example['image'], tf.float32)
     if task.name.startswith('dsprites'):
@@ -108,7 +119,7 @@ def _by_tfds(task, data, split):
   return np.stack(images), np.array(labels)
 
 
-def _label(name, example):
+def _label(name: str, example: Mapping[str, Any]) -> int:
   """The benchmark's label of a record, by other means than the project's rules."""
   if name == 'clevr_count':
     return len(example['objects']['size']) - 3
@@ -130,14 +141,14 @@ def _label(name, example):
   return int(example['label'])
 
 
-def _one_by_one(workdir, images):
+def _one_by_one(workdir: str | pathlib.Path, images: np.ndarray) -> np.ndarray:
   model, variables = vit_jax.load(str(workdir))
   return np.concatenate([
       np.asarray(model.apply(variables, image[None], train=False)[0])
       for image in images])
 
 
-def _cross_entropy(logits, labels):
+def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
   logits = np.asarray(logits, np.float64)
   largest = logits.max(-1)
   total = np.log(np.exp(logits - largest[:, None]).sum(-1)) + largest

@@ -1,13 +1,14 @@
 """Subsets of VTAB against the benchmark's documented slices, on the real sizes."""
 
 import json
+import pathlib
 
 import pytest
 import tiny_tfds
 
 from vit_jax.config.sections import DataSection
 from vit_jax.data import open_source, splits
-from vit_jax.sweep.vtab import subsets, tasks
+from vit_jax.sweep import vtab
 
 # As in the benchmark's code: train, val, trainval, test; then train800 and val200; then
 # the counts of the first four. Its tests check these counts.
@@ -56,11 +57,11 @@ NAMES = ('train', 'val', 'trainval', 'test', 'train800', 'val200')
 
 
 @pytest.mark.parametrize('builder', DOCUMENTED)
-def test_the_documented_slices_on_the_real_sizes(builder):
+def test_the_documented_slices_on_the_real_sizes(builder: str) -> None:
   *slices, counts = DOCUMENTED[builder]
-  real = {split: [n] for split, n in subsets.SIZES[builder].items()}
+  real = {split: [n] for split, n in vtab.SIZES[builder].items()}
   ours = {name: splits.resolve(spec, real, builder)
-          for name, spec in subsets.subsets(builder).items()}
+          for name, spec in vtab.subsets(builder).items()}
   for name, documented in zip(NAMES, slices, strict=True):
     assert ours[name] == splits.resolve(documented, real, builder), name
   assert tuple(_count(ours[name]) for name in NAMES[:4]) == counts
@@ -68,16 +69,16 @@ def test_the_documented_slices_on_the_real_sizes(builder):
   assert ours['train800val200'] == ours['train800'] + ours['val200']
 
 
-def _count(ranges):
+def _count(ranges: list[tuple[str, int, int]]) -> int:
   return sum(stop - start for _, start, stop in ranges)
 
 
 @pytest.mark.parametrize('builder', DOCUMENTED)
 @pytest.mark.parametrize('scale', (7, 40))
-def test_small_data_sets_are_cut_into_disjoint_parts(builder, scale):
-  sizes = {split: scale for split in subsets.SIZES[builder]}
+def test_small_data_sets_are_cut_into_disjoint_parts(builder: str, scale: int) -> None:
+  sizes = {split: scale for split in vtab.SIZES[builder]}
   ranges = {name: splits.resolve(spec, {s: [n] for s, n in sizes.items()}, builder)
-            for name, spec in subsets.subsets(builder, sizes).items()}
+            for name, spec in vtab.subsets(builder, sizes).items()}
   seen = [{(split, i) for split, start, stop in ranges[name]
            for i in range(start, stop)} for name in ('train', 'val', 'test')]
   assert len(set.union(*seen)) == sum(map(len, seen))
@@ -86,12 +87,12 @@ def test_small_data_sets_are_cut_into_disjoint_parts(builder, scale):
   assert _count(ranges['train800val200']) == len(seen[0]) + len(seen[1])
 
 
-@pytest.mark.parametrize('name', tasks.TASKS)
-def test_what_a_task_reads_from_the_real_metadata(name, tmp_path):
+@pytest.mark.parametrize('name', vtab.TASKS)
+def test_what_a_task_reads_from_the_real_metadata(
+    name: str, tmp_path: pathlib.Path) -> None:
   """Through TFDS's own metadata: numbers of examples and of classes."""
-  task = tasks.TASKS[name]
-  builder = task.builder.split('/')[0].split(':')[0]
-  tiny_tfds.write_metadata(task.builder, tmp_path, subsets.SIZES[builder])
+  task = vtab.TASKS[name]
+  tiny_tfds.write_metadata(task.builder, tmp_path, vtab.SIZES[task.data_set])
   for stage, variant, train, held_out in (
       ('search', '1k', 800, 200), ('final', '1k', 1000, None),
       ('search', 'full', 0, 1), ('final', 'full', 2, None)):
@@ -99,12 +100,12 @@ def test_what_a_task_reads_from_the_real_metadata(name, tmp_path):
     data = DataSection(dir=str(tmp_path), **{
         key.removeprefix('data.'): value for key, value in values.items()
         if not key.startswith(('data.train.', 'data.eval.'))})
-    counts = DOCUMENTED[builder][-1]
+    counts = DOCUMENTED[task.data_set][-1]
     source = open_source(data, data.train_split)
     assert source.num_classes == task.num_classes
     assert source.num_examples == (train if variant == '1k' else counts[train])
     if stage == 'search':
-      assert not data.test_split
+      assert not data.test_split and held_out is not None
       expected = held_out if variant == '1k' else counts[held_out]
       assert open_source(data, data.val_split).num_examples == expected
     else:
@@ -115,13 +116,14 @@ def test_what_a_task_reads_from_the_real_metadata(name, tmp_path):
 @pytest.mark.parametrize('name, coded, older', [
     ('oxford_iiit_pet', '4.0.0', '3.2.0'), ('kitti_distance', '3.3.0', '3.2.0'),
     ('clevr_count', '3.1.0', '3.0.0')])
-def test_data_prepared_by_an_older_tfds(name, coded, older, tmp_path):
-  task = tasks.TASKS[name]
+def test_data_prepared_by_an_older_tfds(
+    name: str, coded: str, older: str, tmp_path: pathlib.Path) -> None:
+  task = vtab.TASKS[name]
   builder = task.builder.split(':')[0]
-  tiny_tfds.write_metadata(builder, tmp_path, subsets.SIZES[builder])
+  tiny_tfds.write_metadata(builder, tmp_path, vtab.SIZES[builder])
   folder = (tmp_path / builder / coded).rename(tmp_path / builder / older)
   info = json.loads((folder / 'dataset_info.json').read_text())
   (folder / 'dataset_info.json').write_text(json.dumps({**info, 'version': older}))
   data = DataSection(name=task.builder, dir=str(tmp_path), label_rule=task.label_rule)
-  split = task.subsets()['train800val200']
+  split = vtab.subsets(task.data_set)['train800val200']
   assert open_source(data, split).num_examples == 1000

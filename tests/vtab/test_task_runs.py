@@ -1,10 +1,12 @@
 """All 19 tasks train and are evaluated on tiny data in the format of their builders."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import task_run
 
-from vit_jax.sweep.vtab import tasks
+from vit_jax.sweep import vtab
 from vit_jax.training.reuse import Reuse
 
 # One with a crop and a flip; one whose label is computed, from JPEG-sized images; one
@@ -13,29 +15,31 @@ QUICK = ('cifar100', 'kitti_distance', 'dsprites_orientation')
 
 
 @pytest.fixture(scope='module')
-def reuse():
+def reuse() -> Reuse:
   return Reuse()
 
 
 @pytest.fixture(scope='session')
-def data_dir(tmp_path_factory):
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   return tmp_path_factory.mktemp('vtab')
 
 
 @pytest.mark.parametrize('name', [
     name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-    for name in tasks.TASKS])
-def test_a_task_trains_and_is_evaluated(name, data_dir, tmp_path, reuse):
-  check(task_run.measure(name, data_dir, tmp_path, reuse), name)
+    for name in vtab.TASKS])
+def test_a_task_trains_and_is_evaluated(
+    name: str, data_dir: pathlib.Path, tmp_path: pathlib.Path, reuse: Reuse) -> None:
+  _check_run(task_run.measure(name, data_dir, tmp_path, reuse), name)
 
 
-def test_lightweight_preset(data_dir, tmp_path, reuse):
-  check(task_run.measure('cifar100', data_dir, tmp_path, reuse, 'lightweight'),
-        'cifar100')
+def test_lightweight_preset(
+    data_dir: pathlib.Path, tmp_path: pathlib.Path, reuse: Reuse) -> None:
+  _check_run(task_run.measure('cifar100', data_dir, tmp_path, reuse, 'lightweight'),
+             'cifar100')
 
 
-def check(run, name):
-  assert run.classes == tasks.TASKS[name].num_classes
+def _check_run(run: task_run.Measured, name: str) -> None:
+  assert run.classes == vtab.TASKS[name].num_classes
   # The head starts at zero: every class is as likely as any other.
   assert len(run.losses) == 3
   np.testing.assert_allclose(run.losses[0], np.log(run.classes), rtol=1e-5)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vit_jax.sweep.vtab import tasks
+from vit_jax.sweep import vtab
 
 CLASSES = {
     'caltech101': 102, 'cifar100': 100, 'dtd': 47, 'oxford_flowers102': 102,
@@ -16,15 +16,15 @@ FLIP_ONLY = {'clevr_distance', 'clevr_count', 'dmlab', 'kitti_distance'}
 NEITHER = {'dsprites_location'}
 
 
-def test_nineteen_tasks_in_groups_of_seven_four_and_eight():
-  assert {name: t.num_classes for name, t in tasks.TASKS.items()} == CLASSES
-  sizes = [sum(t.group == g for t in tasks.TASKS.values()) for g in tasks.GROUPS]
+def test_nineteen_tasks_in_groups_of_seven_four_and_eight() -> None:
+  assert {name: t.num_classes for name, t in vtab.TASKS.items()} == CLASSES
+  sizes = [sum(t.group == g for t in vtab.TASKS.values()) for g in vtab.GROUPS]
   assert sizes == [7, 4, 8]
 
 
 @pytest.mark.parametrize('name', CLASSES)
-def test_train_transform_of_the_paper_preset(name):
-  values = tasks.TASKS[name].overrides('final', 384, 'paper')
+def test_train_transform_of_the_paper_preset(name: str) -> None:
+  values = vtab.TASKS[name].overrides('final', 384, 'paper')
   crops = name not in FLIP_ONLY | NEITHER
   assert values['data.train.resize'] == ((448, 448) if crops else ())
   assert values['data.train.crop'] == ('random' if crops else 'none')
@@ -32,14 +32,14 @@ def test_train_transform_of_the_paper_preset(name):
   assert values['data.image_size'] == (384, 384)
 
 
-def test_lightweight_only_stretches():
-  for task in tasks.TASKS.values():
+def test_lightweight_only_stretches() -> None:
+  for task in vtab.TASKS.values():
     values = task.overrides('search', 224, 'lightweight')
     assert (values['data.train.resize'], values['data.train.crop'],
             values['data.train.flip']) == ((), 'none', False)
 
 
-def test_test_labels_are_out_of_the_search():
-  for task in tasks.TASKS.values():
+def test_test_labels_are_out_of_the_search() -> None:
+  for task in vtab.TASKS.values():
     values = task.overrides('search')
     assert values['data.test_split'] == '' and values['data.val_split']

@@ -43,13 +43,13 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   logs.quiet()
   from vit_jax.sweep import command
   if args.report and not args.config:
-    command.report(args.workdir)
+    command.write_report(args.workdir)
     return
   settings = command.Settings(
       args.config, tuple(overrides), args.tasks, tuple(args.grid), args.seeds,
       args.shard, args.keep_checkpoints, args.debug)
   if args.plan or args.report:
-    (command.plan if args.plan else command.report)(args.workdir, settings)
+    (command.print_plan if args.plan else command.write_report)(args.workdir, settings)
     return
   from vit_jax.parallel import hosts
   from vit_jax.runtime import compilation_cache

@@ -1,39 +1,20 @@
 """What a plan needs to know of a data set that may not be on this machine."""
 
 import dataclasses
-import re
 
 from vit_jax.config.sections import Config, DataSection
-from vit_jax.data import builders, labels, record_features, record_labels, splits
+from vit_jax.data import (
+    builders,
+    labels,
+    published_sizes,
+    record_features,
+    record_labels,
+    splits,
+)
 from vit_jax.data.pipeline import input_of, open_input
 from vit_jax.data.sources import Source
 from vit_jax.runtime.errors import UserError
 
-# Examples of every split, as TFDS documents them. TFDS itself knows the classes of a
-# data set that is not prepared, but not its size.
-SPLITS = {
-    'caltech101': {'train': 3060, 'test': 6084},
-    'cifar10': {'train': 50_000, 'test': 10_000},
-    'cifar100': {'train': 50_000, 'test': 10_000},
-    'clevr': {'train': 70_000, 'validation': 15_000, 'test': 15_000},
-    'diabetic_retinopathy_detection':
-        {'train': 35_126, 'validation': 10_906, 'test': 42_670},
-    'dmlab': {'train': 65_550, 'validation': 22_628, 'test': 22_735},
-    'dsprites': {'train': 737_280},
-    'dtd': {'train': 1880, 'validation': 1880, 'test': 1880},
-    'eurosat': {'train': 27_000},
-    'imagenet2012': {'train': 1_281_167, 'validation': 50_000},
-    # Its public release of autumn 2011; of later ones this is an upper bound.
-    'imagenet21k': {'full': 14_197_122},
-    'kitti': {'train': 6347, 'validation': 423, 'test': 711},
-    'oxford_flowers102': {'train': 1020, 'validation': 1020, 'test': 6149},
-    'oxford_iiit_pet': {'train': 3680, 'test': 3669},
-    'patch_camelyon': {'train': 262_144, 'validation': 32_768, 'test': 32_768},
-    'resisc45': {'train': 31_500},
-    'smallnorb': {'train': 24_300, 'test': 24_300},
-    'sun397': {'train': 76_128, 'validation': 10_875, 'test': 21_750},
-    'svhn_cropped': {'train': 73_257, 'test': 26_032, 'extra': 531_131},
-}
 # The width of the released models' head.
 _IMAGENET21K_CLASSES = 21_843
 # A size that is not known counts as too large to be decoded once and kept.
@@ -139,9 +120,10 @@ def _metadata(data: DataSection, num_classes: int, error):
 
 
 def _table_size(data: DataSection) -> int:
-  name = re.split('[/:]', data.name)[0]
-  if name not in SPLITS:
+  sizes = published_sizes.examples(data.name)
+  if not sizes:
     return 0
-  lengths = {split: [size] for split, size in SPLITS[name].items()}
+  lengths = {split: [size] for split, size in sizes.items()}
+  name = published_sizes.base_name(data.name)
   ranges = splits.resolve(data.train_split, lengths, name)
   return sum(stop - start for _, start, stop in ranges)

@@ -2,30 +2,30 @@
 
 import dataclasses
 
+from vit_jax.config import evaluators as evaluator_settings
+from vit_jax.config.sections import DataSection
+from vit_jax.data import preparing
 from vit_jax.parallel import hosts
 from vit_jax.runtime.errors import UserError
-from vit_jax.sweep import cells, flags, prepared, pruning
-from vit_jax.sweep import definition as definition_lib
-from vit_jax.sweep import plan as plan_lib
-from vit_jax.sweep import report as report_lib
-from vit_jax.sweep.definition import Definition
-from vit_jax.sweep.folder import Folder
+from vit_jax.sweep import cells, console, loading, report, schedule
+from vit_jax.sweep.definition import SweepDefinition
+from vit_jax.sweep.directory import CellResults, SweepDirectory
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
   """The flags, see `vit_jax sweep --help`."""
   config: str
-  overrides: tuple = ()
+  overrides: tuple[str, ...] = ()
   tasks: str = ''
-  grid: tuple = ()
+  grid: tuple[str, ...] = ()
   seeds: int = 0
   shard: str = ''
   keep_checkpoints: str = 'final'
   debug: bool = False
 
 
-def run(workdir: str, settings: Settings):
+def run(workdir: str, settings: Settings) -> None:
   """Runs this worker's share, then writes the report; see `runner.run`.
 
   Raises:
@@ -33,52 +33,86 @@ def run(workdir: str, settings: Settings):
       that are not prepared; at the end for cells that failed.
   """
   # Before the slow imports: mistakes answer at once.
-  shard = flags.parse_shard(settings.shard)
-  if settings.keep_checkpoints not in pruning.KEEP:
-    raise UserError(f'--keep_checkpoints={settings.keep_checkpoints}; choose one of '
-                    f'{", ".join(pruning.KEEP)}.')
-  folder = Folder(workdir)
-  definition = _load(settings, folder)
-  missing = prepared.missing(definition, folder.results)
+  shard = loading.parse_shard(settings.shard)
+  loading.check_keep_checkpoints(settings.keep_checkpoints)
+  directory = SweepDirectory(workdir)
+  sweep = _load(settings, directory)
+  missing = missing_data_sets(sweep, directory.results)
   if missing:
     raise UserError(missing)
   from vit_jax.sweep import runner
-  runner.run(definition, folder, shard, settings.keep_checkpoints)
+  runner.run(sweep, directory, shard, settings.keep_checkpoints)
 
 
-def plan(workdir: str, settings: Settings):
-  """Prints the cells of a share, what is done, how long it takes; starts nothing."""
-  shard = flags.parse_shard(settings.shard)
-  folder = Folder(workdir)
-  definition = _load(settings, folder)
-  print(plan_lib.describe(definition, folder, shard))
-  missing = prepared.missing(definition, folder.results)
+def print_plan(workdir: str, settings: Settings) -> None:
+  """The cells of a share, what is done, how long it takes; starts nothing."""
+  shard = loading.parse_shard(settings.shard)
+  directory = SweepDirectory(workdir)
+  sweep = _load(settings, directory)
+  print(console.plan(sweep, directory, shard))
+  missing = missing_data_sets(sweep, directory.results)
   if missing:
     print(f'\n{missing}')
 
 
-def report(workdir: str, settings: Settings | None = None):
+def write_report(workdir: str, settings: Settings | None = None) -> None:
   """Writes the report with what is finished, and prints its head.
 
   With settings it first makes sure that the directory holds that sweep.
   """
-  folder = Folder(workdir)
+  directory = SweepDirectory(workdir)
   if settings:
-    _load(settings, folder)
-  numbers = report_lib.write(folder)
+    _load(settings, directory)
+  summary = report.write(directory)
   if hosts.is_main():
-    print(report_lib.brief(numbers))
-    for name in (report_lib.MARKDOWN, report_lib.HTML, report_lib.CSV, report_lib.JSON):
-      print(f'  {folder.path / name}')
+    print(console.brief(summary))
+    for name in (report.MARKDOWN, report.HTML, report.CSV, report.JSON):
+      print(f'  {directory.path / name}')
 
 
-def _load(settings: Settings, folder: Folder) -> Definition:
+def _load(settings: Settings, directory: SweepDirectory) -> SweepDefinition:
   if not settings.config:
     raise UserError('Give --config=FILE, a config file to sweep. Only --report does '
                     'without.')
-  asked = definition_lib.load(
+  asked = loading.load(
       settings.config, settings.overrides, settings.tasks, settings.grid,
       settings.seeds, settings.debug)
-  definition = dataclasses.replace(folder.extended(asked), asked=asked.asked)
-  cells.check(definition)
-  return definition
+  sweep = dataclasses.replace(directory.extended(asked), asked=asked.asked)
+  cells.check_cells(sweep)
+  return sweep
+
+
+def missing_data_sets(sweep: SweepDefinition, results: CellResults) -> str:
+  """What has to be prepared first and how, as one message; '' if nothing is missing.
+
+  Data of tasks whose cells are all finished is not needed.
+  """
+  sections: dict[tuple[str, str], DataSection] = {}
+  # Names of the tasks, in their order.
+  tasks: dict[tuple[str, str], dict[str, bool]] = {}
+  for expected in schedule.expected_cells(sweep, results):
+    cell = expected.cell
+    if results.get(cell) is not None:
+      continue
+    for data in [cell.config.data, *(
+        evaluator_settings.data_section(cell.config, section)
+        for section in cell.config.evaluators)]:
+      key = data.name, data.dir
+      sections.setdefault(key, data)
+      tasks.setdefault(key, {})[cell.task] = True
+  absent = [key for key, data in sections.items() if not preparing.is_prepared(data)]
+  if not absent:
+    return ''
+  parts = [f'{name} (of {", ".join(tasks[name, folder])}):\n'
+           + _indented(preparing.how_to_prepare(name, folder))
+           for name, folder in absent]
+  blocked = {task for key in absent for task in tasks[key]}
+  others = [name for name in sweep.asked if name not in blocked]
+  hint = (f'\nThe tasks whose data is there: --tasks={",".join(others)}'
+          if others else '')
+  return (f'{len(absent)} data set(s) of this sweep are not prepared, so nothing was '
+          'started.\n\n' + '\n\n'.join(parts) + hint)
+
+
+def _indented(text: str) -> str:
+  return '\n'.join(f'  {line}' for line in text.splitlines())

@@ -4,6 +4,8 @@ import base64
 import dataclasses
 import html
 import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +21,12 @@ class Paragraph:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """`rows` of texts under `header`; columns in `numbers` are aligned to the right."""
-  header: tuple
-  rows: list
-  numbers: tuple = ()
+  """`rows` of texts under `header`; columns in `numeric` are aligned to the right."""
+  header: tuple[str, ...]
+  rows: list[tuple[str, ...]]
+  numeric: tuple[int, ...] = ()
   # Rows that stand out, by their index.
-  strong: tuple = ()
+  strong: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,33 +36,36 @@ class Image:
   alt: str
 
 
-def to_markdown(blocks: list) -> str:
+Block = Heading | Paragraph | Table | Image
+
+
+def to_markdown(blocks: Sequence[Block]) -> str:
   """GitHub's dialect; images are linked."""
   return '\n\n'.join(_MARKDOWN[type(block)](block) for block in blocks) + '\n'
 
 
-def to_html(blocks: list, title: str) -> str:
+def to_html(blocks: Sequence[Block], title: str) -> str:
   """One file that needs no other: images are embedded."""
   body = '\n'.join(_HTML[type(block)](block) for block in blocks)
   return _PAGE.format(title=html.escape(title), body=body)
 
 
-def _markdown_table(table):
-  def line(texts):
+def _markdown_table(table: Table) -> str:
+  def line(texts: Iterable[str]) -> str:
     return '| ' + ' | '.join(texts) + ' |'
-  def cell(text, strong):
+  def cell(text: str, strong: bool) -> str:
     text = text.replace('|', '\\|')
     return f'**{text}**' if strong and text else text
-  rule = ['---:' if i in table.numbers else '---' for i in range(len(table.header))]
+  rule = ['---:' if i in table.numeric else '---' for i in range(len(table.header))]
   return '\n'.join([line(table.header), line(rule), *(
       line([cell(text, i in table.strong) for text in row])
       for i, row in enumerate(table.rows))])
 
 
-def _html_table(table):
-  def row(texts, tag, strong=False):
+def _html_table(table: Table) -> str:
+  def row(texts: Sequence[str], tag: str, strong: bool = False) -> str:
     cells = ''.join(
-        f'<{tag}{" class=number" if i in table.numbers else ""}>'
+        f'<{tag}{" class=number" if i in table.numeric else ""}>'
         f'{html.escape(text)}</{tag}>' for i, text in enumerate(texts))
     return f'<tr{" class=strong" if strong else ""}>{cells}</tr>'
   body = '\n'.join(row(texts, 'td', i in table.strong)
@@ -69,18 +74,18 @@ def _html_table(table):
           f'<tbody>\n{body}\n</tbody>\n</table>')
 
 
-def _html_image(image):
+def _html_image(image: Image) -> str:
   data = base64.b64encode(image.path.read_bytes()).decode()
   return f'<img src="data:image/png;base64,{data}" alt="{html.escape(image.alt)}">'
 
 
-_MARKDOWN = {
+_MARKDOWN: dict[type, Callable[[Any], str]] = {
     Heading: lambda b: f'{"#" * b.level} {b.text}',
     Paragraph: lambda b: b.text,
     Table: _markdown_table,
     Image: lambda b: f'![{b.alt}]({b.path.name})',
 }
-_HTML = {
+_HTML: dict[type, Callable[[Any], str]] = {
     Heading: lambda b: f'<h{b.level}>{html.escape(b.text)}</h{b.level}>',
     Paragraph: lambda b: f'<p>{html.escape(b.text)}</p>',
     Table: _html_table,

@@ -1,165 +1,143 @@
 """A sweep's report: report.md, report.html with its plot, results.csv, results.json."""
 
-import csv
-import io
+import pathlib
+from collections.abc import Mapping
 
 from vit_jax.runtime import files
-from vit_jax.runtime.errors import UserError
-from vit_jax.sweep import pages, plot, published, summary
-from vit_jax.sweep.cells import shown
-from vit_jax.sweep.folder import Folder
-from vit_jax.sweep.pages import Heading, Image, Paragraph, Table
-from vit_jax.sweep.summary import Summary
+from vit_jax.sweep import pages, plot, published
+from vit_jax.sweep.cells import settings_text
+from vit_jax.sweep.directory import SweepDirectory
+from vit_jax.sweep.pages import Block, Heading, Image, Paragraph, Table
+from vit_jax.sweep.published import PublishedResult
+from vit_jax.sweep.selection import TaskSelection
+from vit_jax.sweep.summary import (
+  Mean,
+  Summary,
+  choice_text,
+  in_percent,
+  metric_text,
+  summarize,
+  to_csv,
+  to_json,
+)
 
 MARKDOWN, HTML, PLOT = 'report.md', 'report.html', 'report.png'
 CSV, JSON = 'results.csv', 'results.json'
 
 
-def write(folder: Folder) -> Summary:
+def write(directory: SweepDirectory) -> Summary:
   """Writes all files of the report with what is finished, replacing older ones.
 
   Raises:
     UserError: if the directory holds no sweep.
   """
-  definition = folder.read()
-  if definition is None:
-    raise UserError(f'--workdir={folder.path} holds no sweep. Give the directory of a '
-                    '`vit_jax sweep`.')
-  numbers = summary.summarize(definition, folder.results)
-  path = folder.path
-  files.write_json(path / JSON, summary.to_json(numbers))
-  files.write_text(path / CSV, _csv(numbers))
-  plotted = plot.draw(numbers, path / PLOT)
-  title = f'Sweep {path.resolve().name}: {definition.report}'
-  blocks = _blocks(numbers, title, path / PLOT if plotted else None)
+  sweep = directory.read_existing()
+  summary = summarize(sweep, directory.results)
+  path = directory.path
+  files.write_json(path / JSON, to_json(summary))
+  files.write_text(path / CSV, to_csv(summary))
+  plotted = plot.draw(summary, path / PLOT)
+  title = f'Sweep {path.resolve().name}: {sweep.report}'
+  blocks = _blocks(summary, title, path / PLOT if plotted else None)
   files.write_text(path / MARKDOWN, pages.to_markdown(blocks))
   files.write_text(path / HTML, pages.to_html(blocks, title))
-  return numbers
+  return summary
 
 
-def number(metric: str, value: float | None) -> str:
-  """'97.77' (percent) of an accuracy, four digits of anything else."""
-  if value is None:
-    return '-'
-  return f'{100 * value:.2f}' if in_percent(metric) else f'{value:.4g}'
-
-
-def in_percent(metric: str) -> bool:
-  return metric.endswith('accuracy')
-
-
-def brief(numbers: Summary) -> str:
-  """A few lines for the terminal."""
-  metric = numbers.definition.report
-  width = max(len(s.task.name) for s in numbers.standings)
-  lines = [f'{s.task.name:{width}}  {number(metric, s.median):>7}  {_chosen(s)}'
-           for s in numbers.standings]
-  for mean in [*numbers.groups, numbers.overall]:
-    if mean.value is not None and mean.total > 1:
-      lines.append(f'mean of {mean.name}: {number(metric, mean.value)} over '
-                   f'{mean.complete} of {mean.total} tasks'
-                   f'{" (partial)" if mean.partial else ""}')
-  return '\n'.join(
-      [f'{metric}{" in percent" if in_percent(metric) else ""}, median over '
-       f'{numbers.definition.seeds} seed(s); {numbers.finished} of {numbers.total} '
-       'cells are finished', *lines])
-
-
-def _blocks(numbers, title, image):
-  definition = numbers.definition
-  blocks = [Heading(title, 1), Paragraph(_opening(numbers))]
+def _blocks(summary: Summary, title: str, image: pathlib.Path | None) -> list[Block]:
+  sweep = summary.sweep
+  blocks: list[Block] = [Heading(title, 1), Paragraph(_opening(summary))]
   if image:
-    blocks.append(Image(image, f'{definition.report} by task, and the scores of the '
-                               'search'))
-  blocks += [Heading('Tasks'), _task_table(numbers)]
-  optimistic = [s.task.name for s in numbers.standings
-                if len(s.points) > 1 and s.selected_by == definition.report]
+    blocks.append(Image(image, f'{sweep.report} by task, and the scores of the search'))
+  blocks += [Heading('Tasks'), _task_table(summary)]
+  searched = [s for s in summary.selections if s.searched]
+  optimistic = [s.task.name for s in searched if s.selected_by == sweep.report]
   if optimistic:
     blocks.append(Paragraph(
         f'Of {", ".join(optimistic)} the setting was selected by the very metric that '
         'is reported, so the number is higher than on new data.'))
-  if numbers.groups or len(definition.tasks) > 1:
-    blocks += [Heading('Means'), _mean_table(numbers)]
-    if numbers.overall.partial:
+  if summary.groups or len(sweep.tasks) > 1:
+    blocks += [Heading('Means'), _mean_table(summary)]
+    if summary.overall.partial:
       blocks.append(Paragraph(
           'A partial mean is over the finished tasks alone, and not comparable with a '
           'mean over all of them.'))
-  rows = published.rows(definition.benchmark)
-  if rows:
-    blocks += [
-        Heading('Published results'),
-        Paragraph('Not measured here: accuracies in percent as their sources give '
-                  'them, by other code, on other hardware, partly by other protocols. '
-                  'The score is the unweighted mean over all tasks. Group means of '
-                  'rows that are also given by task are computed from the tasks.'),
-        _published_table(numbers, rows),
-        _published_tasks(numbers, [r for r in rows if r.tasks])]
-  searched = [s for s in numbers.standings if len(s.points) > 1]
+  blocks += _published(summary)
   if searched:
     blocks += [Heading('Search'), _search_table(searched)]
-  return [*blocks, *_troubles(numbers)]
+  return [*blocks, *_troubles(summary)]
 
 
-def _opening(numbers):
-  definition = numbers.definition
-  unit = ' in percent' if in_percent(definition.report) else ''
+def _opening(summary: Summary) -> str:
+  sweep = summary.sweep
+  unit = ' in percent' if in_percent(sweep.report) else ''
   grid = '; '.join(f'{key} in {", ".join(map(str, values))}'
-                   for key, values in definition.grid.items())
-  state = ('All' if numbers.finished == numbers.total else
-           f'Partial: {numbers.finished} of')
-  return (f'{definition.report}{unit}, the median over {definition.seeds} seed(s), of '
-          f'settings selected by {definition.select}. Grid: {grid or "one point"}. '
-          f'{state} {numbers.total} cells are finished.')
+                   for key, values in sweep.grid.items())
+  state = ('All' if summary.finished == summary.total else
+           f'Partial: {summary.finished} of')
+  return (f'{sweep.report}{unit}, the median over {sweep.seeds} seed(s), of '
+          f'settings selected by {sweep.select}. Grid: {grid or "one point"}. '
+          f'{state} {summary.total} cells are finished.')
 
 
-def _task_table(numbers):
-  report = numbers.definition.report
-  grouped = bool(numbers.groups)
+def _task_table(summary: Summary) -> Table:
+  metric = summary.sweep.report
+  grouped = bool(summary.groups)
   rows = []
-  for s in numbers.standings:
+  for s in summary.selections:
     spread = '-'
     if s.values:
-      spread = f'{number(report, min(s.values))} to {number(report, max(s.values))}'
+      spread = (f'{metric_text(metric, min(s.values))} to '
+                f'{metric_text(metric, max(s.values))}')
     score = '-' if s.score is None else (
-        f'{number(s.selected_by, s.score)} ({s.selected_by})')
+        f'{metric_text(s.selected_by, s.score)} ({s.selected_by})')
     rows.append((
-        s.task.name, *([s.task.group] if grouped else []), number(report, s.median),
-        spread, f'{len(s.values)} of {numbers.definition.seeds}', _chosen(s), score))
+        s.task.name, *([s.task.group] if grouped else []),
+        metric_text(metric, s.median), spread,
+        f'{len(s.values)} of {summary.sweep.seeds}', choice_text(s), score))
   header = ('task', *(['group'] if grouped else []), 'median', 'lowest to highest',
             'seeds', 'settings', 'selected by')
-  return Table(header, rows, numbers=(1 + grouped, 2 + grouped))
+  return Table(header, rows, numeric=(1 + grouped, 2 + grouped))
 
 
-def _chosen(standing):
-  if standing.winner is not None:
-    return shown(standing.winner) or '-'
-  return 'none: all diverged' if standing.decided else 'not selected yet'
-
-
-def _mean_table(numbers):
-  report = numbers.definition.report
+def _mean_table(summary: Summary) -> Table:
+  metric = summary.sweep.report
   rows = []
-  for mean in [*numbers.groups, numbers.overall]:
-    spread = ' to '.join(number(report, v) for v in mean.spread) if mean.spread else '-'
+  for mean in [*summary.groups, summary.overall]:
+    partial = ' (partial)' if mean.value is not None and mean.partial else ''
+    spread = (' to '.join(metric_text(metric, value) for value in mean.spread)
+              if mean.spread else '-')
     rows.append((
-        'all tasks' if mean is numbers.overall else mean.name,
-        f'{mean.complete} of {mean.total}',
-        number(report, mean.value) + (' (partial)' if mean.value is not None
-                                      and mean.partial else ''), spread))
+        'all tasks' if mean is summary.overall else mean.name,
+        f'{mean.complete} of {mean.total}', metric_text(metric, mean.value) + partial,
+        spread))
   return Table(('mean over', 'tasks', 'mean of the medians', 'means of single seeds'),
-               rows, numbers=(2, 3), strong=(len(rows) - 1,))
+               rows, numeric=(2, 3), strong=(len(rows) - 1,))
 
 
-def _published_table(numbers, rows):
-  groups = [mean.name for mean in numbers.groups]
-  report = numbers.definition.report
-  def whole(mean):
-    return '-' if mean.partial else number(report, mean.value)
-  table = [('this sweep', 'measured here', *(whole(m) for m in numbers.groups),
-            whole(numbers.overall), '')]
+def _published(summary: Summary) -> list[Block]:
+  rows = published.rows(summary.sweep.benchmark)
+  if not rows:
+    return []
+  return [
+      Heading('Published results'),
+      Paragraph('Not measured here: accuracies in percent as their sources give '
+                'them, by other code, on other hardware, partly by other protocols. '
+                'The score is the unweighted mean over all tasks. Group means of '
+                'rows that are also given by task are computed from the tasks.'),
+      _published_table(summary, rows),
+      _published_tasks(summary, [row for row in rows if row.tasks])]
+
+
+def _published_table(summary: Summary, rows: list[PublishedResult]) -> Table:
+  groups = [mean.name for mean in summary.groups]
+  def whole(mean: Mean) -> str:
+    return '-' if mean.partial else metric_text(summary.sweep.report, mean.value)
+  table = [('this sweep', 'measured here', *(whole(m) for m in summary.groups),
+            whole(summary.overall), '')]
   for row in rows:
     spread = f' ± {row.spread:.2f}' if row.spread else ''
-    means = row.groups or _group_means(numbers, row)
+    means = row.groups or _group_means(summary, row)
     table.append((row.model, 'published', *(
         f'{means[g]:.2f}' if g in means else '-' for g in groups),
         f'{row.score:.2f}{spread}', row.source))
@@ -168,67 +146,44 @@ def _published_table(numbers, rows):
                strong=(0,))
 
 
-def _group_means(numbers, row):
+def _group_means(summary: Summary, row: PublishedResult) -> Mapping[str, float]:
   """Of a row that gives its tasks but no groups."""
-  groups = {}
-  for task in numbers.definition.tasks.values():
+  groups: dict[str, list[float]] = {}
+  for task in summary.sweep.tasks.values():
     if task.name in row.tasks:
       groups.setdefault(task.group, []).append(row.tasks[task.name])
   return {group: sum(values) / len(values) for group, values in groups.items()}
 
 
-def _published_tasks(numbers, rows):
-  found = {s.task.name: s for s in numbers.standings}
-  report = numbers.definition.report
+def _published_tasks(summary: Summary, rows: list[PublishedResult]) -> Table:
+  found = {s.task.name: s for s in summary.selections}
   table = []
-  for name in numbers.definition.tasks:
+  for name in summary.sweep.tasks:
     ours = found[name].median if name in found and found[name].complete else None
-    table.append((name, number(report, ours), *(
+    table.append((name, metric_text(summary.sweep.report, ours), *(
         f'{row.tasks[name]:.1f}' if name in row.tasks else '-' for row in rows)))
   return Table(('task', 'this sweep', *(f'{row.model} (published)' for row in rows)),
                table, tuple(range(1, 2 + len(rows))))
 
 
-def _search_table(searched):
+def _search_table(searched: list[TaskSelection]) -> Table:
   rows, strong = [], []
   for s in searched:
-    for point, cells, score in s.points:
-      if s.winner == point:
+    for point in s.points:
+      chosen = s.winner == point.settings
+      if chosen:
         strong.append(len(rows))
-      rows.append((s.task.name, shown(point), str(len(cells)), s.selected_by,
-                   number(s.selected_by, score),
-                   'selected' if s.winner == point else ''))
+      rows.append((s.task.name, settings_text(point.settings), str(len(point.cells)),
+                   s.selected_by, metric_text(s.selected_by, point.score),
+                   'selected' if chosen else ''))
   return Table(('task', 'settings', 'runs', 'metric', 'median', ''), rows,
-               numbers=(2, 4), strong=tuple(strong))
+               numeric=(2, 4), strong=tuple(strong))
 
 
-def _troubles(numbers):
-  rows = []
-  for cell, result, error in numbers.cells:
-    state = summary.state(result, error)
-    if state in ('diverged', 'failed'):
-      text = result.diverged if result is not None else error['message']
-      rows.append((cell.title, state, text.splitlines()[0] if text else ''))
+def _troubles(summary: Summary) -> list[Block]:
+  rows = [(outcome.cell.title, outcome.state,
+           outcome.trouble.splitlines()[0] if outcome.trouble else '')
+          for outcome in summary.outcomes if outcome.state in ('diverged', 'failed')]
   if not rows:
     return []
   return [Heading('Runs without a number'), Table(('cell', 'state', 'reason'), rows)]
-
-
-def _csv(numbers):
-  """A row per cell: its task, settings, state and metrics."""
-  keys = list(numbers.definition.grid)
-  metrics = sorted({name for _, result, _ in numbers.cells if result
-                    for name in result.metrics})
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(['id', 'task', 'group', 'stage', 'seed', *keys, 'state', 'selected',
-                   'steps', 'seconds', *metrics])
-  winners = {s.task.name: s.winner for s in numbers.standings}
-  for cell, result, error in numbers.cells:
-    writer.writerow([
-        cell.id, cell.task, numbers.definition.tasks[cell.task].group, cell.stage,
-        cell.seed, *(cell.settings[key] for key in keys), summary.state(result, error),
-        int(winners[cell.task] == cell.settings),
-        result.steps if result else '', result.seconds if result else '',
-        *(result.metrics.get(name, '') if result else '' for name in metrics)])
-  return text.getvalue()

@@ -1,13 +1,16 @@
 """The numbers of a sweep's report: per task, per group and over all tasks."""
 
+import csv
 import dataclasses
+import io
 import statistics
+from typing import Any
 
-from vit_jax.sweep import cells as cells_lib
-from vit_jax.sweep import standings, timing
-from vit_jax.sweep.definition import Definition
-from vit_jax.sweep.results import Results
-from vit_jax.sweep.standings import Standing
+from vit_jax.sweep import cells, schedule, selection
+from vit_jax.sweep.cells import Cell
+from vit_jax.sweep.definition import SweepDefinition
+from vit_jax.sweep.directory import CellResult, CellResults
+from vit_jax.sweep.selection import TaskSelection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Mean:
   complete: int
   total: int
   # Lowest and highest of the means that single seeds give; None unless complete.
-  spread: tuple | None
+  spread: tuple[float, float] | None
 
   @property
   def partial(self) -> bool:
@@ -27,73 +30,70 @@ class Mean:
 
 
 @dataclasses.dataclass(frozen=True)
+class CellOutcome:
+  """What is known of a cell: its result, its last failure, or neither."""
+  cell: Cell
+  result: CellResult | None
+  error: dict[str, Any] | None
+
+  @property
+  def state(self) -> str:
+    """'finished', 'diverged', 'failed' or 'unfinished'."""
+    if self.result is not None:
+      return 'diverged' if self.result.diverged else 'finished'
+    return 'unfinished' if self.error is None else 'failed'
+
+  @property
+  def trouble(self) -> str:
+    """Why a cell that diverged or failed has no number; '' for all others."""
+    if self.result is not None:
+      return self.result.diverged
+    return '' if self.error is None else self.error['message']
+
+
+@dataclasses.dataclass(frozen=True)
 class Summary:
-  definition: Definition
-  standings: list[Standing]
+  """The state of all tasks that were asked for so far."""
+  sweep: SweepDefinition
+  selections: list[TaskSelection]
   groups: list[Mean]
   overall: Mean
-  # (cell, result or None, error or None) of everything that is known to be run.
-  cells: list
+  # Of everything that is known to be run.
+  outcomes: list[CellOutcome]
   # Cells of a second stage whose settings are not known yet.
   waiting: int
 
   @property
   def finished(self) -> int:
-    return sum(result is not None for _, result, _ in self.cells)
+    return sum(outcome.result is not None for outcome in self.outcomes)
 
   @property
   def total(self) -> int:
-    return len(self.cells) + self.waiting
+    return len(self.outcomes) + self.waiting
 
 
-def summarize(definition: Definition, results: Results) -> Summary:
-  """The state of all tasks that were asked for so far.
+def summarize(sweep: SweepDefinition, results: CellResults) -> Summary:
+  """The summary with the results that there are now.
 
   The means are over all tasks that the definition has: a task that nobody asked for
   is missing in them.
   """
-  found = [standings.of_task(definition, task, results)
-           for task in definition.asked_tasks()]
-  groups = {}
-  for task in definition.tasks.values():
+  found = [selection.select(sweep, task, results) for task in sweep.asked_tasks()]
+  groups: dict[str, list[str]] = {}
+  for task in sweep.tasks.values():
     groups.setdefault(task.group, []).append(task.name)
   means = [_mean(group, names, found) for group, names in groups.items() if group]
-  rows = timing.expected_cells(definition, results)
-  cells = [(cell, results.get(cell), results.error(cell))
-           for cell, known in rows if known]
-  return Summary(definition, found, means, _mean('all', list(definition.tasks), found),
-                 cells, len(rows) - len(cells))
+  expected = schedule.expected_cells(sweep, results)
+  outcomes = [CellOutcome(e.cell, results.get(e.cell), results.error(e.cell))
+              for e in expected if e.known]
+  return Summary(sweep, found, means, _mean('all', list(sweep.tasks), found),
+                 outcomes, len(expected) - len(outcomes))
 
 
-def to_json(summary: Summary) -> dict:
-  """Everything in the report, for scripts; accuracies from 0 to 1."""
-  definition = summary.definition
-  return {
-      'select': definition.select, 'report': definition.report,
-      'seeds': definition.seeds, 'benchmark': definition.benchmark,
-      'finished_cells': summary.finished, 'cells_in_all': summary.total,
-      'tasks': {s.task.name: _task_json(s) for s in summary.standings},
-      'groups': {mean.name: _mean_json(mean) for mean in summary.groups},
-      'all': _mean_json(summary.overall),
-      'cells': [{'id': cell.id, 'task': cell.task, 'stage': cell.stage,
-                 'settings': cell.settings, 'seed': cell.seed,
-                 'state': state(result, error),
-                 'metrics': result.metrics if result else {},
-                 'steps': result.steps if result else None,
-                 'seconds': result.seconds if result else None}
-                for cell, result, error in summary.cells]}
-
-
-def state(result, error) -> str:
-  """'finished', 'diverged', 'failed' or 'unfinished'."""
-  if result is not None:
-    return 'diverged' if result.diverged else 'finished'
-  return 'unfinished' if error is None else 'failed'
-
-
-def _mean(name, tasks, found):
-  complete = [s for s in found if s.task.name in tasks and s.complete]
-  value = statistics.fmean(s.median for s in complete) if complete else None
+def _mean(name: str, tasks: list[str], selections: list[TaskSelection]) -> Mean:
+  complete = [s for s in selections if s.task.name in tasks and s.complete]
+  value = (statistics.fmean(statistics.median(s.values) for s in complete)
+           if complete else None)
   spread = None
   if complete and len(complete) == len(tasks):
     # All have the same number of seeds, as they are complete.
@@ -103,24 +103,86 @@ def _mean(name, tasks, found):
   return Mean(name, value, len(complete), len(tasks), spread)
 
 
-def _mean_json(mean):
+def in_percent(metric: str) -> bool:
+  """Whether people read this metric in percent; files hold it from 0 to 1."""
+  return metric.endswith('accuracy')
+
+
+def metric_text(metric: str, value: float | None) -> str:
+  """'97.77' (percent) of an accuracy, four digits of anything else."""
+  if value is None:
+    return '-'
+  return f'{100 * value:.2f}' if in_percent(metric) else f'{value:.4g}'
+
+
+def choice_text(selected: TaskSelection) -> str:
+  """The settings that a task's number was measured with, or why there are none."""
+  if selected.winner is not None:
+    return cells.settings_text(selected.winner) or '-'
+  return 'none: all diverged' if selected.decided else 'not selected yet'
+
+
+def to_json(summary: Summary) -> dict[str, Any]:
+  """Everything in the report, for scripts; accuracies from 0 to 1."""
+  sweep = summary.sweep
+  return {
+      'select': sweep.select, 'report': sweep.report,
+      'seeds': sweep.seeds, 'benchmark': sweep.benchmark,
+      'finished_cells': summary.finished, 'cells_in_all': summary.total,
+      'tasks': {s.task.name: _task_json(s) for s in summary.selections},
+      'groups': {mean.name: _mean_json(mean) for mean in summary.groups},
+      'all': _mean_json(summary.overall),
+      'cells': [_cell_json(outcome) for outcome in summary.outcomes]}
+
+
+def _mean_json(mean: Mean) -> dict[str, Any]:
   # `value` is null rather than a number that another set of tasks would have.
   return {'value': None if mean.partial else mean.value,
           'partial_value': mean.value if mean.partial else None,
           'tasks': mean.complete, 'tasks_in_all': mean.total, 'spread': mean.spread}
 
 
-def _task_json(standing):
+def _task_json(selected: TaskSelection) -> dict[str, Any]:
+  task, values = selected.task, selected.values
   return {
-      'group': standing.task.group, 'complete': standing.complete,
-      'median': standing.median,
-      'spread': [min(standing.values), max(standing.values)]
-                if standing.values else None,
-      'values': standing.values, 'settings': standing.winner,
-      'selected_by': standing.selected_by if standing.points else None,
-      'selection_score': standing.score,
-      'points': [{'settings': point, 'score': score}
-                 for point, _, score in standing.points],
-      'runs': [cell.id for cell in standing.finals],
-      'stages': 1 if standing.task.final is None else 2,
-      'stage': cells_lib.ONLY if standing.task.final is None else cells_lib.FINAL}
+      'group': task.group, 'complete': selected.complete, 'median': selected.median,
+      'spread': [min(values), max(values)] if values else None,
+      'values': values, 'settings': selected.winner,
+      'selected_by': selected.selected_by if selected.points else None,
+      'selection_score': selected.score,
+      'points': [{'settings': point.settings, 'score': point.score}
+                 for point in selected.points],
+      'runs': [cell.id for cell in selected.finals],
+      'stages': 1 if task.final is None else 2,
+      'stage': cells.ONLY if task.final is None else cells.FINAL}
+
+
+def _cell_json(outcome: CellOutcome) -> dict[str, Any]:
+  cell, result = outcome.cell, outcome.result
+  return {'id': cell.id, 'task': cell.task, 'stage': cell.stage,
+          'settings': cell.settings, 'seed': cell.seed, 'state': outcome.state,
+          'metrics': result.metrics if result else {},
+          'steps': result.steps if result else None,
+          'seconds': result.seconds if result else None}
+
+
+def to_csv(summary: Summary) -> str:
+  """A row per cell: its task, settings, state and metrics."""
+  sweep = summary.sweep
+  keys = list(sweep.grid)
+  metrics = sorted({name for outcome in summary.outcomes if outcome.result
+                    for name in outcome.result.metrics})
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['id', 'task', 'group', 'stage', 'seed', *keys, 'state', 'selected',
+                   'steps', 'seconds', *metrics])
+  winners = {s.task.name: s.winner for s in summary.selections}
+  for outcome in summary.outcomes:
+    cell, result = outcome.cell, outcome.result
+    writer.writerow([
+        cell.id, cell.task, sweep.tasks[cell.task].group, cell.stage,
+        cell.seed, *(cell.settings[key] for key in keys), outcome.state,
+        int(winners[cell.task] == cell.settings),
+        result.steps if result else '', result.seconds if result else '',
+        *(result.metrics.get(name, '') if result else '' for name in metrics)])
+  return text.getvalue()

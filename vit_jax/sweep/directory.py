@@ -1,0 +1,233 @@
+"""A sweep's directory: whose it is, what is in it, and who is working in it.
+
+  sweep.json          the definition, extended by every call that adds to it
+  cells/<id>/         one run each: its work directory, with `result.json` at its end
+  logs/<id>.txt       what the run printed
+  report.md, ...      see `report`
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from vit_jax.parallel import hosts
+from vit_jax.runtime import files
+from vit_jax.runtime.errors import UserError
+from vit_jax.sweep import definition
+from vit_jax.sweep.cells import Cell
+from vit_jax.sweep.definition import SweepDefinition
+
+_SWEEP, _RESULT, _ERROR = 'sweep.json', 'result.json', 'error.json'
+# A dot, because a work directory may hold such files and be nobody's yet.
+_LOCK = '.lock'
+_LOCKED = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+class SweepDirectory:
+  """Paths under the directory of a sweep; making one changes nothing."""
+
+  def __init__(self, path: str) -> None:
+    self.path = pathlib.Path(path)
+    self.results = CellResults(self.path / 'cells')
+
+  def log(self, cell: Cell) -> pathlib.Path:
+    return self.path / 'logs' / f'{cell.id}.txt'
+
+  def read(self) -> SweepDefinition | None:
+    """The definition of the sweep in this directory, None in a new one.
+
+    Raises:
+      UserError: if the directory is something else.
+    """
+    if self.path.exists() and not self.path.is_dir():
+      raise UserError(f'--workdir={self.path} is a file; give a directory.')
+    try:
+      values = json.loads((self.path / _SWEEP).read_text(encoding='utf-8'))
+      return definition.from_json(values)
+    except FileNotFoundError:
+      pass
+    except (OSError, ValueError, LookupError) as e:
+      raise UserError(f'Cannot read {self.path / _SWEEP}: {e!r}') from e
+    if self.path.exists() and any(
+        not p.name.startswith('.') for p in self.path.iterdir()):
+      raise UserError(
+          f'--workdir={self.path} is not empty and holds no {_SWEEP}, so it is no '
+          'directory of a sweep. Nothing was changed; give a new or empty directory.')
+    return None
+
+  def read_existing(self) -> SweepDefinition:
+    """`read`, where there must be one; raises UserError if there is none."""
+    sweep = self.read()
+    if sweep is None:
+      raise UserError(f'--workdir={self.path} holds no sweep. Give the directory of a '
+                      '`vit_jax sweep`.')
+    return sweep
+
+  def extended(self, sweep: SweepDefinition) -> SweepDefinition:
+    """The definition together with what the directory has; writes nothing."""
+    before = self.read()
+    return sweep if before is None else definition.merge(before, sweep, self.path)
+
+  def claim(self, sweep: SweepDefinition) -> SweepDefinition:
+    """Makes the directory this sweep's, or extends the one that it holds.
+
+    Returns:
+      The extended definition, in which `asked` are the tasks of this call alone.
+    """
+    self.extended(sweep)  # On every process: a mistake ends all of them.
+    if hosts.is_main():
+      with hold_lock(self.path, wait=True):
+        files.write_json(
+            self.path / _SWEEP, definition.to_json(self.extended(sweep)))
+        (self.path / 'logs').mkdir(exist_ok=True)
+    hosts.barrier('sweep')
+    return dataclasses.replace(self.read_existing(), asked=sweep.asked)
+
+
+@dataclasses.dataclass(frozen=True)
+class CellResult:
+  """Of a run that will not be repeated."""
+  id: str
+  task: str
+  stage: str
+  settings: dict[str, Any]
+  seed: int
+  # Of the last evaluation; empty if the run diverged.
+  metrics: dict[str, float]
+  steps: int
+  # Wall time of the call that ended the run.
+  seconds: float
+  # Whether earlier calls did a part of it.
+  resumed: bool
+  # Why the loss became infinite, or ''. Such a setting is never selected.
+  diverged: str
+  # Of the packages that the run used.
+  versions: dict[str, str]
+
+
+class CellResults:
+  """The finished cells under a folder; each is read once, as they never change."""
+
+  def __init__(self, cells_folder: pathlib.Path) -> None:
+    self._folder = cells_folder
+    self._found: dict[str, CellResult] = {}
+
+  def folder(self, cell: Cell) -> pathlib.Path:
+    return self._folder / cell.id
+
+  def get(self, cell: Cell) -> CellResult | None:
+    """The result of a cell, None while it has none."""
+    if cell.id not in self._found:
+      path = self.folder(cell) / _RESULT
+      values = _read_json(path)
+      if values is None:
+        return None
+      try:
+        self._found[cell.id] = CellResult(**values)
+      except TypeError as e:
+        raise UserError(
+            f'{path} is not a result of this version of vit_jax: {e}. Move the folder '
+            'away to run the cell again.') from e
+    return self._found[cell.id]
+
+  def add(self, cell: Cell, result: CellResult) -> None:
+    files.write_json(self.folder(cell) / _RESULT, dataclasses.asdict(result))
+    self._found[cell.id] = result
+
+  def error(self, cell: Cell) -> dict[str, Any] | None:
+    """The last failure, None if the cell has not failed or is finished."""
+    if self.get(cell) is not None:
+      return None
+    return _read_json(self.folder(cell) / _ERROR)
+
+  def write_error(self, cell: Cell, error: dict[str, Any]) -> None:
+    self.folder(cell).mkdir(parents=True, exist_ok=True)
+    files.write_json(self.folder(cell) / _ERROR, {
+        'id': cell.id, 'task': cell.task, 'stage': cell.stage,
+        'settings': cell.settings, 'seed': cell.seed, **error})
+
+  def clear_error(self, cell: Cell) -> None:
+    (self.folder(cell) / _ERROR).unlink(missing_ok=True)
+
+  def checkpoints(self, cell: Cell) -> pathlib.Path:
+    return self.folder(cell) / 'checkpoints'
+
+  def begun(self, cell: Cell) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    # One that is being written has a longer name.
+    return any(path.name.isdigit() for path in self.checkpoints(cell).glob('*'))
+
+  def versions(self, cell: Cell) -> dict[str, str]:
+    """Of the packages, as the run has noted them."""
+    return _read_json(self.folder(cell) / 'versions.json') or {}
+
+
+def _read_json(path: pathlib.Path) -> Any:
+  """None if there is no such file."""
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError) as e:
+    raise UserError(f'Cannot read {path}: {e}. Move the file away to run the cell '
+                    'again.') from e
+
+
+class LockedError(Exception):
+  """Another process holds the lock; the message says which."""
+
+
+@contextlib.contextmanager
+def hold_lock(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
+  """Holds the lock of a folder, making the folder.
+
+  The system releases the lock when the process dies, on a shared file system when the
+  server notices. The file stays: whoever deleted it would let two processes hold locks
+  on two files of this name.
+
+  Raises:
+    LockedError: if another process holds it, unless `wait`.
+    UserError: if the file system has no locks or no room.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(folder / _LOCK, 'a+', encoding='utf-8')
+  except OSError as e:
+    raise UserError(f'Cannot write to {folder}: {e.strerror}. Give a --workdir that '
+                    'you may write to.') from e
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as e:
+      if e.errno in _LOCKED:
+        raise LockedError(_owner(file)) from e
+      raise UserError(
+          f'Cannot lock {folder / _LOCK}: {e.strerror}. Workers of a sweep guard their '
+          'runs by locks on files; give a --workdir on a file system that has them.'
+      ) from e
+    file.seek(0)
+    file.truncate()
+    file.write(f'process {os.getpid()} on {socket.gethostname()}')
+    file.flush()
+    yield
+
+
+def is_locked(folder: pathlib.Path) -> bool:
+  """Whether another process holds the lock of a folder that exists."""
+  try:
+    with hold_lock(folder):
+      return False
+  except LockedError:
+    return True
+
+
+def _owner(file: TextIO) -> str:
+  file.seek(0)
+  return file.read().strip() or 'another process'

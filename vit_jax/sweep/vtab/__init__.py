@@ -1,1 +1,0 @@
-"""The VTAB benchmark, https://arxiv.org/abs/1910.04867: its tasks and subsets."""
