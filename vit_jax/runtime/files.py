@@ -6,12 +6,12 @@ import pathlib
 import tempfile
 
 
-def write_json(path: pathlib.Path, value):
+def write_json(path: pathlib.Path, value: object) -> None:
   """Writes a file that is either complete or absent, whenever we are killed."""
   write_text(path, json.dumps(value, indent=2) + '\n')
 
 
-def write_text(path: pathlib.Path, text: str):
+def write_text(path: pathlib.Path, text: str) -> None:
   """`write_json` for plain text."""
   descriptor, temporary = tempfile.mkstemp(prefix='.', dir=path.parent)
   try:
