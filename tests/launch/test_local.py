@@ -9,8 +9,8 @@ import pytest
 import runs
 
 from launch import __main__ as main_lib
-from launch import job as job_lib
 from launch import local
+from launch import workload as workload_lib
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def _launch(config, workdir, *words):
   return subprocess.Popen(
       [sys.executable, '-m', 'launch', 'local', f'--config={config}',
        f'--workdir={workdir}', '--processes=2', '--devices-per-process=1', *words,
-       '--run'], cwd=job_lib.clone(), stdout=subprocess.PIPE, text=True)
+       '--run'], cwd=workload_lib.clone(), stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow

@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from launch.processes import Group
+from launch.supervisor import Supervisor
 
 
 def _group(*programs, **options):
   lines = []
   commands = [((('WHO', str(i)),), [sys.executable, '-c', textwrap.dedent(program)])
               for i, program in enumerate(programs)]
-  return Group(commands, write=lines.append, **options), lines
+  return Supervisor(commands, write=lines.append, **options), lines
 
 
 WAIT = 'import time; time.sleep(60)'
@@ -112,12 +112,12 @@ def test_signals_go_to_all_and_only_once(number, tmp_path):
       raise SystemExit(75 if seen == [signal.SIGTERM] else 130)'''
   script = textwrap.dedent(f'''
       import sys
-      from launch.processes import Group
+      from launch.supervisor import Group
       program = {textwrap.dedent(program)!r}
       group = Group([((('WHO', str(i)),), [sys.executable, '-c', program])
                      for i in range(2)])
       status = group.run()
-      assert group.asked_to_stop
+      assert group.stop_requested
       sys.exit(status)''')
   root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
   launcher = subprocess.Popen([sys.executable, '-c', script], cwd=root, text=True,

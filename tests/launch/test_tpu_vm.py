@@ -10,8 +10,8 @@ import pytest
 import small_cloud
 
 from launch import __main__ as main_lib
-from launch import job as job_lib
 from launch import tpu_vm
+from launch import workload as workload_lib
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
 
@@ -28,8 +28,9 @@ def cloud(tmp_path, monkeypatch):
   # A small archive in the place of the clone's.
   (tmp_path / 'code' / 'configs').mkdir(parents=True)
   (tmp_path / 'code' / 'configs' / 'digits.py').write_text('')
-  monkeypatch.setattr(tpu_vm, 'archive', lambda job: [
-      'tar', '-C', str(tmp_path / 'code'), '-czf', str(tpu_vm.archive_path(job)), '.'])
+  monkeypatch.setattr(tpu_vm, 'archive', lambda workload: [
+      'tar', '-C', str(tmp_path / 'code'), '-czf',
+      str(tpu_vm.archive_path(workload)), '.'])
   monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
   yield found
   found.delete()
@@ -232,7 +233,7 @@ def test_a_sweep_has_a_queued_resource_for_each_shard():
   args = main_lib.make_parser().parse_args(
       ['tpu-vm', CONFIG, '--workdir=/mnt/s', '--slice=v5litepod-8', '--zone=z',
        '--sweep=2'])
-  shown = tpu_vm.show(job_lib.from_flags(args, ()), args)
+  shown = tpu_vm.show(workload_lib.from_flags(args, ()), args)
   for i in range(2):
     assert f'queued-resources create s-{i} --node-id=s-{i} ' in shown
     assert f'vit_jax sweep {CONFIG} --workdir=/mnt/s --shard={i}/2' in shown
@@ -249,7 +250,7 @@ def test_mistakes_are_explained(words, message, tmp_path):
   args = main_lib.make_parser().parse_args(
       [*WORDS, *(w.format(tmp_path) for w in words)])
   with pytest.raises(UserError, match=message):
-    tpu_vm.plan(job_lib.from_flags(args, ()), args)
+    tpu_vm.jobs(workload_lib.from_flags(args, ()), args)
 
 
 def test_uncommitted_code_is_refused(cloud, monkeypatch, capsys):
@@ -263,10 +264,11 @@ def test_uncommitted_code_is_refused(cloud, monkeypatch, capsys):
 
 def test_the_archive_is_the_committed_code_without_the_tests(tmp_path, monkeypatch):
   monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
-  job = job_lib.Job('n', 'configs/digits.py', '/w')
-  subprocess.run(tpu_vm.archive(job), check=True)
-  names = subprocess.run(['tar', '-tzf', str(tpu_vm.archive_path(job))], check=True,
-                         capture_output=True, text=True).stdout.split()
+  workload = workload_lib.Workload('n', 'configs/digits.py', '/w')
+  subprocess.run(tpu_vm.archive(workload), check=True)
+  names = subprocess.run(
+      ['tar', '-tzf', str(tpu_vm.archive_path(workload))], check=True,
+      capture_output=True, text=True).stdout.split()
   assert {'setup.py', 'README.md', 'configs/digits.py', 'vit_jax/cli/main.py'} <= set(
       names)
   assert not [name for name in names if name.startswith('tests')]

@@ -12,7 +12,7 @@ import time
 PROGRAM = textwrap.dedent('''
     import os, signal, sys, threading, time
     from vit_jax.runtime.errors import UserError
-    from vit_jax.parallel import roll_call, watch
+    from vit_jax.parallel import rendezvous
     number, size, address, act = (
         int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
     watch.SILENCE = 4.0

@@ -1,27 +1,27 @@
-"""The roll call of a run of several processes, before JAX connects them.
+"""The rendezvous of a run of several processes, before JAX connects them.
 
 JAX waits for all processes and, when one doesn't come, aborts the others without
 saying which. So process 0 first listens on the coordinator's port itself, until
 every other process has told its number there; then it closes the port, which is
-JAX's from there on. The connections stay open for `watch.Watch`.
-
-A message is one line of JSON.
+JAX's from there on. The connections stay open for the failure detector.
 """
 
 import contextlib
 import dataclasses
 import errno
-import json
 import os
 import selectors
 import socket
 import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
+from vit_jax.parallel.connection import Connection, Message
 from vit_jax.runtime.errors import UserError
 
-_PROTOCOL = 'vit_jax roll call 1'
+_PROTOCOL = 'vit_jax rendezvous 1'
 # A restarted run may find the port still held by the process 0 that is ending.
-_PORT_PATIENCE = 20.0
+_PORT_TIMEOUT = 20.0
 _RETRY = 0.3
 
 
@@ -32,49 +32,16 @@ class Member:
   host: str
   pid: int
 
-  def __str__(self):
+  def __str__(self) -> str:
     return f'process {self.process_id} ({self.host}, pid {self.pid})'
 
 
-class Line:
-  """A connection over which lines of JSON go; `host` names the other end."""
-
-  def __init__(self, connection: socket.socket):
-    self.socket = connection
-    self._received = b''
-
-  def send(self, message: dict):
-    self.socket.sendall(json.dumps(message).encode() + b'\n')
-
-  def receive(self, one: bool = False) -> list[dict] | None:
-    """The messages that have come; None once the other end is gone.
-
-    Args:
-      one: take the first alone; those behind it stay for whoever reads next.
-
-    Raises:
-      ValueError: if the other end does not speak this protocol.
-    """
-    try:
-      size = 1 << 16
-      if one:
-        seen = self.socket.recv(size, socket.MSG_PEEK)
-        size = seen.find(b'\n') + 1 or size
-      data = self.socket.recv(size)
-    except (BlockingIOError, TimeoutError, InterruptedError):
-      return []
-    except OSError:
-      return None
-    if not data:
-      return None
-    *lines, self._received = (self._received + data).split(b'\n')
-    messages = [json.loads(line) for line in lines]
-    if not all(isinstance(m, dict) for m in messages) or len(self._received) > 1 << 20:
-      raise ValueError('not a message')
-    return messages
-
-  def close(self):
-    self.socket.close()
+class Rendezvous(NamedTuple):
+  """Who came, and how to reach them."""
+  # All processes, by their numbers.
+  members: list[Member]
+  # Process 0 has a connection to every other process, the others one to process 0.
+  connections: dict[int, Connection]
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -87,119 +54,133 @@ def split_address(address: str) -> tuple[str, int]:
   return host.strip('[]'), int(port)
 
 
-def hold(address: str, num_processes: int, process_id: int, timeout: float):
-  """(members, lines): all processes, and the connections to some of them.
-
-  Process 0 gets a line to every other process, the others one to process 0.
+def join(address: str, num_processes: int, process_id: int, timeout: float,
+         listener: socket.socket | None = None) -> Rendezvous:
+  """Waits until all processes have come.
 
   Args:
     address: 'host:port' of process 0.
     num_processes: of the run.
     process_id: of this process.
     timeout: seconds that process 0 waits for the others, and they for it.
+    listener: of process 0: a socket that listens at the address already. It is closed
+      once everybody has come.
 
   Raises:
     UserError: on every process that is there, if not all of them came or their
       settings contradict each other. It names them.
   """
   me = Member(process_id, socket.gethostname(), os.getpid())
-  if process_id == 0:
-    return _Desk(split_address(address)[1], num_processes, me, timeout).run()
-  return _report(address, num_processes, me, timeout)
+  if process_id:
+    return _report_to_server(address, num_processes, me, timeout)
+  listener = listener or _listen(split_address(address)[1])
+  return _Server(listener, num_processes, me, timeout).run()
 
 
-class _Desk:
-  """Process 0's side."""
+class _Server:
+  """Process 0's side.
 
-  def __init__(self, port, num_processes, me, timeout):
-    self._port, self._size, self._me = port, num_processes, me
-    self._timeout = timeout
-    self._deadline = time.monotonic() + timeout
-    self._members, self._lines = {0: me}, {}
+  Attributes:
+    members: who has come so far, by process number.
+  """
+
+  def __init__(self, listener: socket.socket, num_processes: int, me: Member,
+               timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+    self.members = {0: me}
+    self._listener = listener
+    self._size, self._me = num_processes, me
+    self._timeout, self._clock = timeout, clock
+    self._connections: dict[int, Connection] = {}
     self._selector = selectors.DefaultSelector()
 
-  def run(self):
-    with _listen(self._port) as listener:
-      # A caller may have hung up before it is answered: never wait for the next one.
-      listener.setblocking(False)
-      self._selector.register(listener, selectors.EVENT_READ)
-      error = ''
-      while len(self._members) < self._size and not error:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-          error = self._missing()
-          break
-        for key, _ in self._selector.select(min(left, 1.0)):
-          error = error or self._serve(key, listener)
-      self._selector.close()
-    members = [self._members[i] for i in sorted(self._members)]
-    verdict = {'error': error} if error else {
-        'members': [dataclasses.asdict(m) for m in members]}
-    for line in self._lines.values():
-      with contextlib.suppress(OSError):  # Gone since; the watch will say so.
-        line.socket.setblocking(True)
-        line.send(verdict)
+  def run(self) -> Rendezvous:
+    with self._listener, self._selector:
+      error = self._collect()
+    members = [self.members[i] for i in sorted(self.members)]
+    self._reply({'error': error} if error else {
+        'members': [dataclasses.asdict(m) for m in members]})
     if error:
       raise UserError(error)
-    return members, self._lines
+    return Rendezvous(members, self._connections)
 
-  def _serve(self, key, listener) -> str:
-    """Handles one event; returns an error that ends the roll call, or ''."""
-    if key.fileobj is listener:
-      try:
-        connection, _ = listener.accept()
-      except OSError:
-        return ''  # It has hung up.
-      connection.setblocking(False)
-      self._selector.register(connection, selectors.EVENT_READ, Line(connection))
-      return ''
-    line = key.data
+  def _collect(self) -> str:
+    """Serves until all have come; returns what keeps them from it, or ''."""
+    # A client may have hung up before it is answered: never wait for the next one.
+    self._listener.setblocking(False)
+    self._selector.register(self._listener, selectors.EVENT_READ)
+    deadline = self._clock() + self._timeout
+    while len(self.members) < self._size:
+      left = deadline - self._clock()
+      if left <= 0:
+        return _missing(self._size, self.members.values(), self._timeout)
+      for key, _ in self._selector.select(min(left, 1.0)):
+        connection: Connection | None = key.data
+        if connection is None:
+          self._accept()
+          continue
+        try:
+          self._serve(connection)
+        except _SettingsConflict as e:
+          return str(e)
+    return ''
+
+  def _accept(self) -> None:
     try:
-      messages = line.receive()
+      connected, _ = self._listener.accept()
+    except OSError:
+      return  # It has hung up.
+    connected.setblocking(False)
+    self._selector.register(connected, selectors.EVENT_READ, Connection(connected))
+
+  def _serve(self, connection: Connection) -> None:
+    try:
+      messages = connection.receive()
       if messages is not None:
         for message in messages:
-          self._check_in(message, line)
-        return ''
-    except _Contradiction as e:
+          self._register(message, connection)
+        return
+    except _SettingsConflict as e:
       with contextlib.suppress(OSError):
-        line.socket.setblocking(True)
-        line.send({'error': str(e)})
-      return str(e)
+        connection.socket.setblocking(True)
+        connection.send({'error': str(e)})
+      raise
     except (ValueError, KeyError, TypeError):
       pass  # Not one of ours.
     # It ended while it waited; perhaps it is started again.
-    for number in [n for n, other in self._lines.items() if other is line]:
-      del self._lines[number], self._members[number]
-    self._selector.unregister(line.socket)
-    line.close()
-    return ''
+    for number in [n for n, c in self._connections.items() if c is connection]:
+      del self._connections[number], self.members[number]
+    self._selector.unregister(connection.socket)
+    connection.close()
 
-  def _check_in(self, message, line):
+  def _register(self, message: Message, connection: Connection) -> None:
     if message['protocol'] != _PROTOCOL:
       raise ValueError(message['protocol'])
     member = Member(**message['member'])
     if message['size'] != self._size:
-      raise _Contradiction(
+      raise _SettingsConflict(
           f'{member} was started with --num_processes={message["size"]}, {self._me} '
           f'with --num_processes={self._size}. Give all the same number.')
-    if member.process_id in self._members:
-      other = self._members[member.process_id]
-      raise _Contradiction(
+    if member.process_id in self.members:
+      other = self.members[member.process_id]
+      raise _SettingsConflict(
           f'Two processes came as number {member.process_id}: on {other.host} with '
           f'pid {other.pid} and on {member.host} with pid {member.pid}. Give every '
           f'process its own --process_id from 0 to {self._size - 1}.')
-    self._members[member.process_id] = member
-    self._lines[member.process_id] = line
+    self.members[member.process_id] = member
+    self._connections[member.process_id] = connection
 
-  def _missing(self):
-    return missing(self._size, self._members.values(), self._timeout)
+  def _reply(self, message: Message) -> None:
+    for connection in self._connections.values():
+      with contextlib.suppress(OSError):  # Gone since; the failure detector says so.
+        connection.socket.setblocking(True)
+        connection.send(message)
 
 
-class _Contradiction(Exception):
+class _SettingsConflict(Exception):
   """Processes of one run that were started with settings that don't fit."""
 
 
-def missing(size: int, members, timeout: float) -> str:
+def _missing(size: int, members: Iterable[Member], timeout: float) -> str:
   """The error that names who did not come."""
   members = sorted(members, key=lambda m: m.process_id)
   there = {m.process_id for m in members}
@@ -211,9 +192,9 @@ def missing(size: int, members, timeout: float) -> str:
       '--start_timeout=SECONDS.')
 
 
-def _listen(port):
+def _listen(port: int) -> socket.socket:
   """A listening socket for IPv4 and, where there is one, IPv6."""
-  give_up = time.monotonic() + _PORT_PATIENCE
+  give_up = time.monotonic() + _PORT_TIMEOUT
   while True:
     try:
       if socket.has_dualstack_ipv6():
@@ -229,26 +210,27 @@ def _listen(port):
     time.sleep(_RETRY)
 
 
-def _report(address, size, me, timeout):
+def _report_to_server(
+    address: str, size: int, me: Member, timeout: float) -> Rendezvous:
   """Every other process's side."""
   host, port = split_address(address)
   deadline = time.monotonic() + timeout
   reason = 'no try'
   while time.monotonic() < deadline:
-    line = None
+    connection = None
     try:
-      line = Line(socket.create_connection((host, port), timeout=5))
-      line.send({'protocol': _PROTOCOL, 'size': size,
-                 'member': dataclasses.asdict(me)})
+      connection = Connection(socket.create_connection((host, port), timeout=5))
+      connection.send({'protocol': _PROTOCOL, 'size': size,
+                       'member': dataclasses.asdict(me)})
       # Process 0 may have come last, and then waits as long as we did.
-      verdict = _verdict(line, time.monotonic() + timeout + 5)
-      if 'error' in verdict:
-        raise UserError(verdict['error'])
-      return [Member(**m) for m in verdict['members']], {0: line}
+      reply = _receive_reply(connection, time.monotonic() + timeout + 5)
+      if 'error' in reply:
+        raise UserError(reply['error'])
+      return Rendezvous([Member(**m) for m in reply['members']], {0: connection})
     except (OSError, ValueError, KeyError, TypeError) as e:
       reason = getattr(e, 'strerror', None) or str(e)
-      if line is not None:
-        line.close()
+      if connection is not None:
+        connection.close()
     time.sleep(_RETRY)
   raise UserError(
       f'Process 0 did not answer {me} at --coordinator_address={address} within '
@@ -256,14 +238,14 @@ def _report(address, size, me, timeout):
       'reaches that address and port; more time: --start_timeout=SECONDS.')
 
 
-def _verdict(line, deadline):
-  line.socket.settimeout(1.0)
+def _receive_reply(connection: Connection, deadline: float) -> Message:
+  connection.socket.settimeout(1.0)
   while time.monotonic() < deadline:
-    # What comes after the verdict is for the watch.
-    messages = line.receive(one=True)
+    # What comes after the reply is for the failure detector.
+    messages = connection.receive(one=True)
     if messages is None:
       raise ValueError('it hung up; another program or run may be using the port')
     if messages:
-      line.socket.settimeout(None)
+      connection.socket.settimeout(None)
       return messages[0]
   raise ValueError('it took the call and never answered')
