@@ -46,8 +46,8 @@ def fit(section: MeshSection, mesh: Mesh, state: Any) -> Mesh:
   return mesh_lib.create(chosen, devices)
 
 
-def choose(
-    section: MeshSection, devices: Sequence[mesh_lib.Device], state: Any) -> MeshSection:
+def choose(section: MeshSection, devices: Sequence[mesh_lib.Device],
+           state: Any) -> MeshSection:
   """`section` with its `fsdp` of 0 replaced by a number that suits `state`."""
   if section.fsdp != 0:
     return section
