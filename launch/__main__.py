@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 try:
-  import vit_jax.config  # noqa: F401: needs what the library needs
+  import vit_jax.config  # noqa: F401  It needs what the library needs.
   from launch import gke, local, slurm, tpu_vm
   from launch import workload as workload_lib
   from vit_jax.cli.main import split_overrides

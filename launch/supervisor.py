@@ -17,6 +17,9 @@ from vit_jax.runtime.stopping import START_AGAIN
 # wait for one that is gone; after `START_AGAIN` they are about to end by themselves.
 _AFTER_FAILURE = 5.0
 _AFTER_SAVING = 60.0
+# For the last lines of a process that has ended; one that it started may still have its
+# output open.
+_DRAIN_TIMEOUT = 2.0
 # Lines kept of what the others said once one had failed.
 _CONSEQUENCES = 10
 
@@ -124,7 +127,7 @@ class Supervisor:
     """Takes the lines that are left, of a process that has ended or of all."""
     readers = self._readers if index is None else [self._readers[index]]
     for reader in readers:
-      reader.join(timeout=2)
+      reader.join(_DRAIN_TIMEOUT)
     while not self._lines.empty():
       self._take_line(*self._lines.get())
 

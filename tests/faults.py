@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -42,18 +41,15 @@ class Group:
 
   def __init__(self, folder, workdir, size=2, words=WORDS, devices=1, absent=()):
     self.workdir = pathlib.Path(workdir)
-    with socket.socket() as s:
-      s.bind(('localhost', 0))
-      address = f'localhost:{s.getsockname()[1]}'
+    self._open = contextlib.ExitStack()
+    flags = self._open.enter_context(runs.process_flags(size))
     common = ('train', f'--config={runs.write_config(folder)}',
               f'--workdir={workdir}', *words)
     self.processes, self.logs = {}, {}
     for i in range(size):
       if i in absent:
         continue
-      several = () if size == 1 else (
-          f'--num_processes={size}', f'--process_id={i}',
-          f'--coordinator_address={address}')
+      several = flags[i] if size > 1 else ()
       self.logs[i] = pathlib.Path(folder) / f'log{next(_log_numbers)}.{i}'
       with self.logs[i].open('w') as log:
         self.processes[i] = _start(common + several, devices, log)
@@ -88,6 +84,7 @@ class Group:
       if process.poll() is None:
         process.kill()
         process.wait()
+    self._open.close()
 
 
 def _start(words, devices, log):

@@ -186,9 +186,9 @@ def test_slurm_starts_shards_and_requeues(cluster, config, tmp_path):
       cluster, f'--config={config}', f'--workdir={workdir}', '--sweep=2', '--time=5',
       f'--python={python}', '--config.data.dir=$(touch owned)')
   shards = [f'{number}_{i}' for i in range(2)]
-  cluster.wait_until(lambda: _ended(cluster, shards[0]), 30, 'the first shard')
-  cluster.start_requeued(shards[1], 30)
-  cluster.wait_until(lambda: _ended(cluster, shards[1]), 30, 'the second shard')
+  cluster.wait_until(lambda: _ended(cluster, shards[0]), 'the first shard')
+  cluster.start_requeued(shards[1])
+  cluster.wait_until(lambda: _ended(cluster, shards[1]), 'the second shard')
   assert cluster.state(shards[1])['JobState'] == 'COMPLETED'
   started = {p.name: json.loads(p.read_text())
              for p in (tmp_path / 'started').iterdir()}
@@ -223,15 +223,15 @@ def test_two_nodes_train_are_stopped_requeued_and_finish(cluster, config, tmp_pa
   def saved():
     assert not _ended(cluster, number), output()
     return (stopped / 'checkpoints' / '50').exists()
-  cluster.wait_until(saved, 300, 'the first checkpoint')
+  cluster.wait_until(saved, 'the first checkpoint')
   cluster.command('scancel', '--signal=TERM', number)
-  cluster.start_requeued(number, 60)
+  cluster.start_requeued(number)
   assert 'Stopped at step' in output(), output()
-  cluster.wait_until(lambda: _ended(cluster, number), 240, 'the end')
+  cluster.wait_until(lambda: _ended(cluster, number), 'the end')
   assert cluster.state(number)['JobState'] == 'COMPLETED', output()
   assert '2 x cpu on 2 process(es)' in output() and 'resuming at step' in output()
   other = launch(undisturbed)
-  cluster.wait_until(lambda: _ended(cluster, other), 240, 'the undisturbed run')
+  cluster.wait_until(lambda: _ended(cluster, other), 'the undisturbed run')
   assert _measured(stopped) == _measured(undisturbed)
   assert _measured(stopped)[-1]['step'] == 300
   versions = json.loads((pathlib.Path(stopped) / 'versions.json').read_text())

@@ -1,5 +1,6 @@
 """TPU VMs: with a stand-in for gcloud that checks arguments and runs scripts."""
 
+import itertools
 import os
 import pathlib
 import subprocess
@@ -94,29 +95,28 @@ def test_a_failing_job_shows_its_log_and_is_left_alone(cloud, capfd):
   assert cloud.commands() == ['create', 'scp', 'install', 'start', 'logs']
 
 
-def _between_turns(monkeypatch, act):
-  """Calls `act(number of the turn)` instead of sleeping long."""
-  turns, real = [], time.sleep
+def _between_polls(monkeypatch, act):
+  """Calls `act(how often it was asked until now)` instead of sleeping long."""
+  counter, real = itertools.count(1), time.sleep
   def sleep(unused_seconds):
-    turns.append(None)
-    act(len(turns))
+    act(next(counter))
     real(0.02)
   monkeypatch.setattr(tpu_vm, '_sleep', sleep)
 
 
 def test_the_same_command_attaches_to_a_running_job(cloud, monkeypatch, capsys):
   cloud.plays('ACTIVE', 'go')
-  def close_the_laptop(turn):
-    if turn == 4:
+  def close_the_laptop(polls):
+    if polls == 4:
       raise KeyboardInterrupt
-  _between_turns(monkeypatch, close_the_laptop)
+  _between_polls(monkeypatch, close_the_laptop)
   assert main_lib.main([*WORDS, '--run']) == 130
   assert 'same command' in capsys.readouterr().err
   assert cloud.commands() == ['create', 'scp', 'install', 'start']
-  def end_the_job(turn):
-    if turn == 3:
+  def end_the_job(polls):
+    if polls == 3:
       (cloud.folder / 'go').touch()
-  _between_turns(monkeypatch, end_the_job)
+  _between_polls(monkeypatch, end_the_job)
   assert main_lib.main([*WORDS, '--run']) == 0
   assert 'd: the job is running' in capsys.readouterr().out
   # And it has ended for whoever asks a third time.
@@ -128,11 +128,11 @@ def test_a_rebooting_worker_is_waited_for_and_its_job_started_again(
     cloud, monkeypatch, capsys):
   cloud.plays('ACTIVE', 'wait 0')
   (cloud.folder / 'unreachable').touch()
-  def reboot(turn):
-    if turn == 5:
+  def reboot(polls):
+    if polls == 5:
       for pid in (cloud.folder / 'homes').glob('*/vit_jax/d/pid'):
         os.killpg(int(pid.read_text()), 9)
-  _between_turns(monkeypatch, reboot)
+  _between_polls(monkeypatch, reboot)
   assert main_lib.main([*WORDS, '--run', '--setup=echo mounted >> ~/mounts']) == 0
   assert cloud.commands() == ['create', *['scp', 'install', 'start'] * 2]
   for home in (cloud.folder / 'homes').iterdir():
@@ -161,8 +161,8 @@ def test_a_start_that_keeps_failing_is_an_error(cloud, capsys):
 
 def test_a_resource_out_of_reach_for_long_is_an_error(cloud, monkeypatch, capsys):
   cloud.plays('ACTIVE', 'wait')
-  _between_turns(
-      monkeypatch, lambda turn: (cloud.folder / 'unreachable').touch())
+  _between_polls(
+      monkeypatch, lambda polls: (cloud.folder / 'unreachable').touch())
   assert main_lib.main([*WORDS, '--run']) == 1
   assert 'failed 10 times in a row' in capsys.readouterr().err
 
@@ -202,7 +202,7 @@ def test_other_actions(cloud, capfd):
   assert capfd.readouterr().out.splitlines()[-1] == 'vit_jax job: 0'
   assert main_lib.main([*WORDS, '--run', '--action=start']) == 0
   # What was started speaks when it comes to it.
-  deadline, said = time.monotonic() + 20, 0
+  deadline, said = time.monotonic() + 120, 0
   while said < 2 * 2 and time.monotonic() < deadline:
     assert main_lib.main([*WORDS, '--run', '--action=logs']) == 0
     said = capfd.readouterr().out.count('job says 0')
