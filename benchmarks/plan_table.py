@@ -36,7 +36,7 @@ SLICES = ('v5e:4x4', 'v5e:16x16', 'v4-32', 'v5p-32')
 
 
 def main(argv: Sequence[str]) -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('folder', type=pathlib.Path)
   parser.add_argument('--only', choices=tuple(MODELS), default='')
   parser.add_argument('--slice', choices=SLICES, default='')
