@@ -17,6 +17,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(_ROOT), str(_ROOT / 'tests')]
@@ -27,8 +29,12 @@ os.environ.update({
 import faults  # noqa: E402
 from absl import logging  # noqa: E402
 
-# Name in the table -> (folder, reference, generator, finished run) -> Outcome.
-FAULTS = {
+# (folder, final state of an undisturbed run, generator, its work directory) -> outcome.
+Fault = Callable[
+    [pathlib.Path, dict[str, Any], random.Random, pathlib.Path], faults.Outcome]
+
+# By their names in the table.
+FAULTS: dict[str, Fault] = {
     'kill -9 of process 1 while training':
         lambda f, ref, rng, run: faults.killed(f, ref, rng, 1, 'training'),
     'kill -9 of process 0 while training':
@@ -54,8 +60,8 @@ FAULTS = {
 }
 
 
-def main():
-  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+def main() -> int:
+  parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('--tries', type=int, default=3, help='of every fault')
   parser.add_argument('--only', default='', help='regular expression of fault names')
   parser.add_argument('--seed', type=int, default=0, help='of the random moments')
@@ -78,7 +84,8 @@ def main():
   return 1 if bad else 0
 
 
-def _tries(name, fault, tries, folder, reference, rng):
+def _tries(name: str, fault: Fault, tries: int, folder: pathlib.Path,
+           reference: dict[str, Any], rng: random.Random) -> tuple[list[str], int]:
   """(one text of a success, how many succeeded)."""
   texts, good = [], 0
   for i in range(tries):

@@ -16,14 +16,18 @@ import argparse
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 
-from vit_jax.plan import compile as compile_lib  # noqa: E402
+from vit_jax.plan import environment  # noqa: E402
 
 # Before JAX is imported.
-compile_lib.prepare_environment()
+environment.prepare()
 
 from vit_jax import config as config_lib  # noqa: E402
-from vit_jax.plan import data_facts, report, slices, trial, tune  # noqa: E402
+from vit_jax.config.sections import Config  # noqa: E402
+from vit_jax.parallel import tpu_slices  # noqa: E402
+from vit_jax.plan import data_facts, report, step_cost, tune  # noqa: E402
+from vit_jax.plan.cost_cache import CostCache  # noqa: E402
 from vit_jax.runtime.files import write_json  # noqa: E402
 
 # Images per chip.
@@ -31,8 +35,8 @@ MODELS = {'S/16': 64, 'B/16': 64, 'L/16': 64, 'H/14': 32}
 SLICES = ('v5e:4x4', 'v5e:16x16', 'v4-32', 'v5p-32')
 
 
-def main(argv):
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: Sequence[str]) -> None:
+  parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
   parser.add_argument('folder', type=pathlib.Path)
   parser.add_argument('--only', choices=tuple(MODELS), default='')
   parser.add_argument('--slice', choices=SLICES, default='')
@@ -49,7 +53,7 @@ def main(argv):
   print(table(args.folder))
 
 
-def config_of(model: str, devices: int):
+def config_of(model: str, devices: int) -> Config:
   """The configuration of a row, before any form of its step is tried."""
   return config_lib.check(config_lib.from_dict(dict(
       total_steps=100_000, batch_size=MODELS[model] * devices,
@@ -59,29 +63,29 @@ def config_of(model: str, devices: int):
                      weight_decay=0.1))))
 
 
-def _row(folder, model, name, limit):
-  target = trial.Target(slices.parse(name))
+def _row(folder: pathlib.Path, model: str, name: str, limit: int) -> None:
+  target = step_cost.Target(tpu_slices.parse(name))
   config = config_of(model, target.devices)
   facts = data_facts.find(config)
   search = tune.Search(config, facts, target, limit,
-                       trial.Cache(folder / f'{_stem(model, name)}.programs.json'))
-  tries = search.run()
+                       CostCache(folder / f'{_stem(model, name)}.programs.json'))
+  trials = search.run()
   best = search.best
   write_json(_file(folder, model, name), {
-      'model': model, 'slice': name, 'programs': len(tries),
-      'ranking': tune.table(tries, target).splitlines(),
+      'model': model, 'slice': name, 'programs': len(trials),
+      'ranking': tune.table(trials, target).splitlines(),
       'form': tune.describe(best.config) if best else 'no form fits',
       'images_per_chip': MODELS[model],
-      'gib': best.result.total / 2**30 if best else 0,
+      'gib': best.cost.total / 2**30 if best else 0,
       'hbm_gib': target.slice.hbm_bytes / 2**30,
-      'milliseconds': best.result.seconds * 1e3 if best else 0,
-      'milliseconds_low': best.result.seconds_low * 1e3 if best else 0,
-      'mfu': report.mfu(target, best.result) if best else 0,
-      'mfu_low': report.mfu(target, best.result, low=True) if best else 0,
-      'images_per_second': config.batch_size / best.result.seconds if best else 0})
+      'milliseconds': best.cost.seconds * 1e3 if best else 0,
+      'milliseconds_low': best.cost.seconds_low * 1e3 if best else 0,
+      'mfu': report.mfu(target, best.cost) if best else 0,
+      'mfu_low': report.mfu(target, best.cost, low=True) if best else 0,
+      'images_per_second': config.batch_size / best.cost.seconds if best else 0})
 
 
-def table(folder) -> str:
+def table(folder: pathlib.Path) -> str:
   """A Markdown table of the finished rows."""
   lines = ['| model | slice | images/chip | HBM per chip, GiB | est. step ms (low) | '
            'est. MFU (low) | est. images/s | best of N forms |',
@@ -103,11 +107,11 @@ def table(folder) -> str:
   return '\n'.join(lines)
 
 
-def _stem(model, name):
+def _stem(model: str, name: str) -> str:
   return f'{model}-{name}'.replace('/', '').replace(':', '-')
 
 
-def _file(folder, model, name):
+def _file(folder: pathlib.Path, model: str, name: str) -> pathlib.Path:
   return folder / f'{_stem(model, name)}.json'
 
 

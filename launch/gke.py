@@ -1,21 +1,20 @@
 """Kubernetes with TPU nodes: a JobSet for a training, an indexed Job for a sweep."""
 
+import argparse
 import dataclasses
 import pathlib
 import subprocess
+from typing import Any
 
-from launch import job as job_lib
-from launch import manifest, shell
-from launch.job import Job
-from vit_jax.plan import slices
+from launch import manifest, shell, slice_flags
+from launch import workload as workload_lib
+from launch.workload import Workload
+from vit_jax.parallel import tpu_slices
 from vit_jax.runtime.errors import UserError
 
 
-def add_flags(parser):
-  parser.add_argument('--slice', required=True, metavar='NAME',
-                      help='such as v5litepod-256, v4-32 or v5e:16x16')
-  parser.add_argument('--slices', type=int, default=1, metavar='N',
-                      help='of that kind, training together')
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  slice_flags.add_flags(parser)
   parser.add_argument('--image', required=True,
                       help='container image with vit_jax and the configs in its '
                            'working directory')
@@ -40,71 +39,69 @@ def add_flags(parser):
                       help='from the request to stop until the process is killed')
 
 
-def plan(job: Job, args) -> dict:
-  """The manifest.
+def kubernetes_object(workload: Workload, args: argparse.Namespace) -> dict[str, Any]:
+  """The JobSet or Job, as its manifest describes it.
 
   Raises:
     UserError: for slices that GKE does not have, or cannot use in this way.
   """
-  found = slices.parse(args.slice)
-  if not found.gke_accelerator:
-    raise UserError(f'GKE has no TPU {found.generation.name}; use v4 or a later one.')
+  slice_ = tpu_slices.parse(args.slice)
+  if not slice_.gke_accelerator:
+    raise UserError(f'GKE has no TPU {slice_.generation.name}; use v4 or a later one.')
   if args.slices < 1 or args.restarts < 0 or args.at_once < 0 or args.grace < 1:
     raise UserError(
         f'--slices={args.slices} --restarts={args.restarts} --at-once={args.at_once} '
         f'--grace={args.grace}: expected positive numbers.')
-  if args.slices > 1 and found.hosts == 1:
+  if args.slices > 1 and slice_.hosts == 1:
     raise UserError(
-        f'--slices={args.slices} of {found.name}: GKE connects slices of several hosts '
-        'only, and this one has one.')
-  if job.shards and args.slices * found.hosts > 1:
-    raise UserError(
-        f'--sweep={job.shards} on {args.slices} slice(s) of {found.hosts} host(s): a '
-        'shard of a sweep is one process; choose a slice of one host, such as '
-        'v5e:2x4.')
+        f'--slices={args.slices} of {slice_.name}: GKE connects slices of several '
+        'hosts only, and this one has one.')
+  slice_flags.check_shards_fit(workload, args, slice_, example='v5e:2x4')
   # The image has a copy of the clone as its working directory.
-  job = dataclasses.replace(
-      job, config=job_lib.config_in_clone(job.config) or job.config)
-  pod = manifest.pod(job, found, args, multihost=args.slices * found.hosts > 1)
-  if job.shards:
-    return manifest.indexed_job(job, pod, args)
-  return manifest.jobset(job, found, pod, args)
+  workload = dataclasses.replace(
+      workload, config=workload_lib.config_in_clone(workload.config) or workload.config)
+  pod = manifest.pod(
+      workload, slice_, args, multihost=slice_flags.is_multihost(args, slice_))
+  if workload.shards:
+    return manifest.indexed_job(workload, pod, args)
+  return manifest.jobset(workload, slice_, pod, args)
 
 
-def text(job: Job, args) -> str:
+def text(workload: Workload, args: argparse.Namespace) -> str:
   """The manifest as YAML."""
   import yaml  # ml_collections brings it.
-  return yaml.safe_dump(plan(job, args), sort_keys=False, width=1000)
+  return yaml.safe_dump(kubernetes_object(workload, args), sort_keys=False, width=1000)
 
 
-def _kubectl(args):
+def _kubectl(args: argparse.Namespace) -> list[str]:
   return ['kubectl', *([f'--context={args.context}'] * bool(args.context)), 'apply',
           '-f', '-']
 
 
-def _lost(job, args) -> str:
+def _workdir_problem(workload: Workload, args: argparse.Namespace) -> str:
   """What is wrong with a work directory that ends with its pod; '' if nothing is."""
-  workdir = pathlib.PurePosixPath(job.workdir)
+  workdir = pathlib.PurePosixPath(workload.workdir)
   if any(workdir.is_relative_to(value.partition(':')[2])
          for value in [*args.volume, *args.bucket]):
     return ''
-  return (f'--workdir={job.workdir} is in no --volume or --bucket, so that checkpoints '
-          'would be lost with the pod; give one, such as --volume=CLAIM:/runs with '
-          '--workdir=/runs/NAME.')
+  return (f'--workdir={workload.workdir} is in no --volume or --bucket, so that '
+          'checkpoints would be lost with the pod; give one, such as '
+          '--volume=CLAIM:/runs with --workdir=/runs/NAME.')
 
 
-def show(job: Job, args) -> str:
-  found, lost = slices.parse(args.slice), _lost(job, args)
-  refused = f'# --run would refuse: {lost}\n' if lost else ''
-  return (f'{text(job, args)}{refused}'
-          f'# for node pools of --machine-type={found.machine_type} '
-          f'--tpu-topology={found.topology}\n'
+def show(workload: Workload, args: argparse.Namespace) -> str:
+  slice_ = tpu_slices.parse(args.slice)
+  problem = _workdir_problem(workload, args)
+  refused = f'# --run would refuse: {problem}\n' if problem else ''
+  return (f'{text(workload, args)}{refused}'
+          f'# for node pools of --machine-type={slice_.machine_type} '
+          f'--tpu-topology={slice_.topology}\n'
           f'# would be given to: {shell.join(_kubectl(args))}')
 
 
-def run(job: Job, args) -> int:
-  manifest_text = text(job, args)
-  if lost := _lost(job, args):
-    raise UserError(lost)
-  shell.need('kubectl', 'install it, with credentials for the cluster')
+def run(workload: Workload, args: argparse.Namespace) -> int:
+  manifest_text = text(workload, args)
+  if problem := _workdir_problem(workload, args):
+    raise UserError(problem)
+  shell.check_program('kubectl', 'install it, with credentials for the cluster')
   return subprocess.run(_kubectl(args), input=manifest_text, text=True).returncode

@@ -4,20 +4,22 @@ Each sees simulated CPU devices of its own; JAX connects them as it would connec
 hosts.
 """
 
+import argparse
 import importlib.util
 import os
-import socket
 import sys
 
-from launch import processes, shell
-from launch.job import Job
+from launch import shell
+from launch.supervisor import Command, Supervisor
+from launch.workload import Workload
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.ports import reserved_port
 from vit_jax.runtime.stopping import START_AGAIN
 
 _DEVICES = '--xla_force_host_platform_device_count'
 
 
-def add_flags(parser):
+def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--processes', type=int, default=1, metavar='N')
   parser.add_argument('--devices-per-process', type=int, default=0, metavar='M',
                       help='simulated CPU devices; default: 1 of each of several '
@@ -26,64 +28,62 @@ def add_flags(parser):
                       help=f'how often status {START_AGAIN} starts all again')
 
 
-def plan(job: Job, args, port: int) -> list[tuple[tuple, list[str]]]:
-  """(variables, words) of every process."""
-  count = job.shards or args.processes
+def commands(workload: Workload, args: argparse.Namespace, port: int) -> list[Command]:
+  """The command of every process; they meet at `port`."""
+  count = workload.shards or args.processes
   if args.processes < 1 or args.devices_per_process < 0 or args.restarts < 0:
     raise UserError(
         f'--processes={args.processes} --devices-per-process='
         f'{args.devices_per_process} --restarts={args.restarts}: expected at least '
         'one process, and no negative numbers.')
-  if job.shards and args.processes not in (1, job.shards):
+  if workload.shards and args.processes not in (1, workload.shards):
     raise UserError(
-        f'--sweep={job.shards} --processes={args.processes}: a sweep has one process '
-        'for each shard; leave --processes out.')
-  environment = job.environment
+        f'--sweep={workload.shards} --processes={args.processes}: a sweep has one '
+        'process for each shard; leave --processes out.')
+  environment = workload.environment
   devices = args.devices_per_process or (1 if count > 1 else 0)
   if devices:
-    environment += simulated(devices)
-  words = [sys.executable, '-m', 'vit_jax', *job.words()]
-  commands = []
+    environment += simulated_devices(devices)
+  words = [sys.executable, '-m', 'vit_jax', *workload.words()]
+  found = []
   for i in range(count):
-    if job.shards:
+    if workload.shards:
       more = [f'--shard={i}/{count}']
     elif count > 1:
       more = [f'--coordinator_address=localhost:{port}', f'--num_processes={count}',
               f'--process_id={i}']
     else:
       more = []
-    commands.append((environment, [*words, *more]))
-  return commands
+    found.append(Command(environment, [*words, *more]))
+  return found
 
 
-def simulated(devices: int) -> tuple:
+def simulated_devices(count: int) -> tuple[tuple[str, str], ...]:
   """Variables that give a process so many CPU devices."""
   kept = [flag for flag in os.environ.get('XLA_FLAGS', '').split()
           if not flag.startswith(_DEVICES)]
   return (('JAX_PLATFORMS', 'cpu'),
-          ('XLA_FLAGS', ' '.join([*kept, f'{_DEVICES}={devices}'])))
+          ('XLA_FLAGS', ' '.join([*kept, f'{_DEVICES}={count}'])))
 
 
-def show(job: Job, args) -> str:
-  return '\n'.join(shell.with_environment(environment, words)
-                   for environment, words in plan(job, args, free_port()))
+def show(workload: Workload, args: argparse.Namespace) -> str:
+  with reserved_port() as port:
+    return '\n'.join(shell.with_environment(command.environment, command.words)
+                     for command in commands(workload, args, port))
 
 
-def run(job: Job, args) -> int:
+def run(workload: Workload, args: argparse.Namespace) -> int:
   if importlib.util.find_spec('jax') is None:
     raise UserError(
         f'{sys.executable} has no JAX: install the library there, pip install .')
-  for attempt in range(args.restarts + 1):
-    group = processes.Group(plan(job, args, free_port()), together=not job.shards)
-    status = group.run()
-    if status != START_AGAIN or group.asked_to_stop or attempt == args.restarts:
+  start = 1
+  while True:
+    with reserved_port() as port:
+      supervisor = Supervisor(
+          commands(workload, args, port), together=not workload.shards)
+      status = supervisor.run()
+    if status != START_AGAIN or supervisor.stop_requested or start > args.restarts:
       return status
-    print(f'launch: the state is saved; start {attempt + 2} of at most '
-          f'{args.restarts + 1}', flush=True)
-
-
-def free_port() -> int:
-  """A port that nothing listens on now."""
-  with socket.socket() as s:
-    s.bind(('localhost', 0))
-    return s.getsockname()[1]
+    start += 1
+    print(f'launch: the state is saved; start {start} of at most {args.restarts + 1}',
+          flush=True)

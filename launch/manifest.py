@@ -6,24 +6,31 @@ sets the variables by which JAX finds the other processes, those of other slices
 included.
 """
 
+import argparse
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from launch import shell
-from launch.job import Job
-from vit_jax.plan.slices import Slice
+from launch.workload import Workload
+from vit_jax.parallel.tpu_slices import Slice
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.stopping import START_AGAIN
+
+# A Kubernetes object as nested dicts and lists.
+Object = dict[str, Any]
 
 _CONTAINER = 'vit-jax'
 # TPU runtime, multi-slice coordinator, JAX's coordinator.
 _PORTS = (8471, 8080, 8482)
 
 
-def jobset(job: Job, found: Slice, pod: dict, args) -> dict:
+def jobset(workload: Workload, slice_: Slice, pod: Object,
+           args: argparse.Namespace) -> Object:
   """A JobSet with one child Job for each slice, and in it one pod for each host."""
   child = {
-      'parallelism': found.hosts, 'completions': found.hosts,
+      'parallelism': slice_.hosts, 'completions': slice_.hosts,
       'completionMode': 'Indexed',
       # One lost process ends all; the JobSet starts all again.
       'backoffLimit': 0, 'podFailurePolicy': _pod_failure_policy('FailJob'),
@@ -31,7 +38,7 @@ def jobset(job: Job, found: Slice, pod: dict, args) -> dict:
   return {
       'apiVersion': 'jobset.x-k8s.io/v1alpha2', 'kind': 'JobSet',
       # All pods of a child Job on one slice, no two child Jobs on the same.
-      'metadata': _metadata(job, args, {
+      'metadata': _metadata(workload, args, {
           'alpha.jobset.sigs.k8s.io/exclusive-topology':
               'cloud.google.com/gke-nodepool'}),
       'spec': {
@@ -46,31 +53,32 @@ def jobset(job: Job, found: Slice, pod: dict, args) -> dict:
               'name': 'slice', 'replicas': args.slices, 'template': {'spec': child}}]}}
 
 
-def indexed_job(job: Job, pod: dict, args) -> dict:
+def indexed_job(workload: Workload, pod: Object, args: argparse.Namespace) -> Object:
   """A Job whose pods are the shards of a sweep."""
   return {
-      'apiVersion': 'batch/v1', 'kind': 'Job', 'metadata': _metadata(job, args),
+      'apiVersion': 'batch/v1', 'kind': 'Job', 'metadata': _metadata(workload, args),
       'spec': {
-          'completionMode': 'Indexed', 'completions': job.shards,
-          'parallelism': min(args.at_once or job.shards, job.shards),
+          'completionMode': 'Indexed', 'completions': workload.shards,
+          'parallelism': min(args.at_once or workload.shards, workload.shards),
           # A failing shard does not end the others.
-          'backoffLimitPerIndex': args.restarts, 'maxFailedIndexes': job.shards,
+          'backoffLimitPerIndex': args.restarts, 'maxFailedIndexes': workload.shards,
           'podFailurePolicy': _pod_failure_policy('Ignore'),
           'template': pod}}
 
 
-def _metadata(job, args, annotations=None):
-  metadata = {'name': job.name}
+def _metadata(workload: Workload, args: argparse.Namespace,
+              annotations: Mapping[str, str] | None = None) -> Object:
+  metadata: Object = {'name': workload.name}
   if args.namespace:
     metadata['namespace'] = args.namespace
   if args.queue:
     metadata['labels'] = {'kueue.x-k8s.io/queue-name': args.queue}
   if annotations:
-    metadata['annotations'] = annotations
+    metadata['annotations'] = dict(annotations)
   return metadata
 
 
-def _pod_failure_policy(action):
+def _pod_failure_policy(action: str) -> Object:
   """What happens to a pod that was preempted, or whose state is saved."""
   return {'rules': [
       {'action': action, 'onPodConditions': [
@@ -79,17 +87,18 @@ def _pod_failure_policy(action):
           'containerName': _CONTAINER, 'operator': 'In', 'values': [START_AGAIN]}}]}
 
 
-def pod(job: Job, found: Slice, args, multihost: bool) -> dict:
+def pod(workload: Workload, slice_: Slice, args: argparse.Namespace,
+        multihost: bool) -> Object:
   """The pod of one host."""
   volumes, mounts = _volumes(args)
   container = {
-      'name': _CONTAINER, 'image': args.image, 'command': _command(job, multihost),
+      'name': _CONTAINER, 'image': args.image, 'command': _command(workload, multihost),
       'env': [{'name': name, 'value': _literal(value)} for name, value in
-              _variables(job)],
-      'resources': {'requests': {'google.com/tpu': found.chips_per_host},
-                    'limits': {'google.com/tpu': found.chips_per_host}}}
-  selector = {'cloud.google.com/gke-tpu-accelerator': found.gke_accelerator,
-              'cloud.google.com/gke-tpu-topology': found.topology}
+              _variables(workload)],
+      'resources': {'requests': {'google.com/tpu': slice_.chips_per_host},
+                    'limits': {'google.com/tpu': slice_.chips_per_host}}}
+  selector = {'cloud.google.com/gke-tpu-accelerator': slice_.gke_accelerator,
+              'cloud.google.com/gke-tpu-topology': slice_.topology}
   spec = {'restartPolicy': 'Never', 'nodeSelector': selector,
           'terminationGracePeriodSeconds': args.grace, 'containers': [container]}
   if multihost:
@@ -108,30 +117,32 @@ def pod(job: Job, found: Slice, args, multihost: bool) -> dict:
   return {'spec': spec}
 
 
-def _variables(job):
+def _variables(workload: Workload) -> list[tuple[str, str]]:
   # The image has its own version of the code, which this clone's need not be.
-  variables = [(name, value) for name, value in job.environment
+  variables = [(name, value) for name, value in workload.environment
                if name != code_version.VARIABLE]
   shell.assignments(variables)  # Checks the names.
   return variables
 
 
-def _command(job, multihost):
-  words = [_literal(word) for word in ['vit_jax', *job.words(multihost)]]
-  if not job.shards:
+def _command(workload: Workload, multihost: bool) -> list[str]:
+  words = [_literal(word) for word in ['vit_jax', *workload.words(multihost)]]
+  if not workload.shards:
     return words
   # The shell sees the words as its arguments, so nothing in them is read as shell.
-  script = f'exec "$@" --shard="$JOB_COMPLETION_INDEX/{job.shards}"'
+  script = f'exec "$@" --shard="$JOB_COMPLETION_INDEX/{workload.shards}"'
   return ['sh', '-c', script, 'sh', *words]
 
 
-def _literal(text):
+def _literal(text: str) -> str:
   # Kubernetes replaces $(NAME) in commands and variables; $$ stands for one $.
   return text.replace('$', '$$')
 
 
-def _volumes(args):
-  volumes, mounts = [], []
+def _volumes(args: argparse.Namespace) -> tuple[list[Object], list[Object]]:
+  """(volumes of the pod, where its container mounts them)."""
+  volumes: list[Object] = []
+  mounts: list[Object] = []
   for kind, values in (('volume', args.volume), ('bucket', args.bucket)):
     for value in values:
       source, _, path = value.partition(':')

@@ -5,7 +5,7 @@ https://cloud.google.com/sdk/gcloud/reference/compute/tpus/queued-resources
 
 import dataclasses
 
-from vit_jax.plan.slices import Slice
+from vit_jax.parallel.tpu_slices import Slice
 from vit_jax.runtime.errors import UserError
 
 _GROUP = ('gcloud', 'compute', 'tpus', 'queued-resources')
@@ -29,10 +29,10 @@ class QueuedResource:
   # 'on-demand', 'spot' or 'reserved'.
   provisioning: str = 'on-demand'
   # As they are, for `create`, and for `ssh` and `scp`.
-  create_flags: tuple = ()
-  ssh_flags: tuple = ()
+  create_flags: tuple[str, ...] = ()
+  ssh_flags: tuple[str, ...] = ()
 
-  def _where(self):
+  def _where(self) -> list[str]:
     project = [f'--project={self.project}'] if self.project else []
     return [f'--zone={self.zone}', *project]
 
@@ -70,7 +70,7 @@ class QueuedResource:
     """Ends and deletes its slices, then itself; returns when they are gone."""
     return [*_GROUP, 'delete', self.name, '--force', '--quiet', *self._where()]
 
-  def check(self):
+  def check_available(self) -> None:
     """Raises UserError for what Cloud TPU does not have."""
     generation = self.slice.generation.name
     if generation not in _RUNTIMES:

@@ -3,13 +3,17 @@
 import re
 import shlex
 import shutil
+from collections.abc import Iterable, Sequence
 
 from vit_jax.runtime.errors import UserError
+
+# (name, value) pairs of environment variables.
+Environment = Sequence[tuple[str, str]]
 
 _VARIABLE = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
 
 
-def quote(word) -> str:
+def quote(word: object) -> str:
   """One word of a shell's command line that means exactly `word`.
 
   Raises:
@@ -20,13 +24,13 @@ def quote(word) -> str:
   return shlex.quote(str(word))
 
 
-def join(words) -> str:
+def join(words: Iterable[object]) -> str:
   """The command line of `words`."""
   return ' '.join(quote(word) for word in words)
 
 
-def assignments(environment) -> list[str]:
-  """NAME=value words of (name, value) pairs, for `env`, `export` or before a command.
+def assignments(environment: Environment) -> list[str]:
+  """NAME=value words, for `env`, `export` or before a command.
 
   Raises:
     UserError: for a name that no shell takes.
@@ -39,18 +43,18 @@ def assignments(environment) -> list[str]:
   return [f'{name}={quote(value)}' for name, value in environment]
 
 
-def with_environment(environment, words) -> str:
+def with_environment(environment: Environment, words: Iterable[object]) -> str:
   """`words` run with some variables set."""
   return ' '.join([*assignments(environment), join(words)])
 
 
-def exports(environment) -> str:
+def exports(environment: Environment) -> str:
   """One `export` line, or '' for no variable."""
   words = assignments(environment)
   return f'export {" ".join(words)}' if words else ''
 
 
-def need(program: str, hint: str):
+def check_program(program: str, hint: str) -> None:
   """Raises UserError unless there is such a program."""
   if shutil.which(program) is None:
     raise UserError(f'There is no {program} on this machine: {hint}.')

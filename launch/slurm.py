@@ -1,14 +1,14 @@
 """SLURM: one batch script per job, an array of it for a sweep."""
 
-import dataclasses
+import argparse
 import pathlib
 import re
 import subprocess
 import sys
 
-from launch import job as job_lib
 from launch import local, shell
-from launch.job import Job
+from launch import workload as workload_lib
+from launch.workload import Workload
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.files import write_text
 from vit_jax.runtime.stopping import START_AGAIN
@@ -22,7 +22,7 @@ _FOLDER = '.launch'
 _PASSED_ON = ('time', 'partition', 'account', 'qos', 'constraint', 'mem')
 
 
-def add_flags(parser):
+def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--nodes', type=int, default=1, metavar='N')
   parser.add_argument('--tasks-per-node', type=int, default=0, metavar='N',
                       help='processes; default: one for each GPU, or 1')
@@ -42,34 +42,35 @@ def add_flags(parser):
                       help='as it is called on the nodes')
 
 
-def directives(job: Job, args) -> list[str]:
+def directives(workload: Workload, args: argparse.Namespace) -> list[str]:
   """Values of the script's #SBATCH lines.
 
   Raises:
     UserError: for values that sbatch would misread.
   """
   tasks = _tasks_per_node(args)
-  if job.shards and args.nodes * tasks > 1:
+  if workload.shards and args.nodes * tasks > 1:
     raise UserError(
-        f'--sweep={job.shards} with --nodes={args.nodes} and {tasks} task(s) on each: '
-        'a shard of a sweep is one process.')
-  values = {'job-name': job.name, 'nodes': args.nodes, 'ntasks-per-node': tasks}
+        f'--sweep={workload.shards} with --nodes={args.nodes} and {tasks} task(s) on '
+        'each: a shard of a sweep is one process.')
+  values: dict[str, object] = {
+      'job-name': workload.name, 'nodes': args.nodes, 'ntasks-per-node': tasks}
   for name in ('gpus-per-node', 'cpus-per-task', *_PASSED_ON):
     value = getattr(args, name.replace('-', '_'))
     if value and not _VALUE.fullmatch(str(value)):
       raise UserError(f'--{name}={value}: expected letters, digits and _.,:@+/=-')
     if value:
       values[name] = value
-  if job.shards:
+  if workload.shards:
     at_once = f'%{args.at_once}' if args.at_once else ''
-    values['array'] = f'0-{job.shards - 1}{at_once}'
+    values['array'] = f'0-{workload.shards - 1}{at_once}'
   lines = [f'--{name}={value}' for name, value in values.items()]
   # To the job's steps, not to this script: it decides what comes next.
   return [*lines, f'--signal=TERM@{args.notice}', '--requeue', '--open-mode=append',
-          f'--output={_output(job)}']
+          f'--output={_output(workload)}']
 
 
-def _tasks_per_node(args):
+def _tasks_per_node(args: argparse.Namespace) -> int:
   tasks = args.tasks_per_node or args.gpus_per_node or 1
   if min(args.nodes, tasks) < 1 or args.notice < 1 or min(
       args.gpus_per_node, args.cpus_per_task, args.devices_per_process,
@@ -81,42 +82,43 @@ def _tasks_per_node(args):
   return tasks
 
 
-def folder(job: Job) -> pathlib.Path:
+def folder(workload: Workload) -> pathlib.Path:
   """Where the script and its output are kept."""
-  return pathlib.Path(job.workdir).absolute() / _FOLDER
+  return pathlib.Path(workload.workdir).absolute() / _FOLDER
 
 
-def _output(job):
-  path = folder(job) / f'{job.name}-{"%A_%a" if job.shards else "%j"}.out'
+def _output(workload: Workload) -> str:
+  number = '%A_%a' if workload.shards else '%j'
+  path = folder(workload) / f'{workload.name}-{number}.out'
   if re.search(r'[\n\r\\]', str(path)):
-    raise UserError(f'--workdir={job.workdir!r} has a line break or a backslash, which '
-                    'sbatch cannot take as part of a file name.')
+    raise UserError(f'--workdir={workload.workdir!r} has a line break or a backslash, '
+                    'which sbatch cannot take as part of a file name.')
   # sbatch replaces % by parts of the job's number, and takes quotes away.
   parent = str(path.parent).replace('%', '%%').replace('"', r'\"')
   return f'"{parent}/{path.name}"'
 
 
-def script(job: Job, args) -> str:
+def script(workload: Workload, args: argparse.Namespace) -> str:
   """The batch script."""
-  environment = job.environment
+  environment = workload.environment
   if args.devices_per_process:
-    environment += local.simulated(args.devices_per_process)
+    environment += local.simulated_devices(args.devices_per_process)
   multihost = args.nodes * _tasks_per_node(args) > 1
   # Relative paths are those of the machine that submits.
   words = ['srun', '--kill-on-bad-exit=0', '--wait=60', args.python, '-m', 'vit_jax',
-           *_absolute(job).words(multihost)]
+           *workload_lib.with_absolute_paths(workload).words(multihost)]
   command = shell.join(words)
-  if job.shards:
-    command += f' --shard="$SLURM_ARRAY_TASK_ID"/{job.shards}'
+  if workload.shards:
+    command += f' --shard="$SLURM_ARRAY_TASK_ID"/{workload.shards}'
   number = '"$SLURM_JOB_ID"'
-  if job.shards:
+  if workload.shards:
     # The last task's own number is that of the whole array, too.
     number = '"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"'
   return '\n'.join([
       '#!/bin/bash',
-      *(f'#SBATCH {line}' for line in directives(job, args)),
+      *(f'#SBATCH {line}' for line in directives(workload, args)),
       '',
-      f'cd {shell.quote(job_lib.clone())} || exit 1',
+      f'cd {shell.quote(workload_lib.clone())} || exit 1',
       *filter(None, [shell.exports(environment)]),
       'status=0',
       f'{command} || status=$?',
@@ -132,26 +134,20 @@ def script(job: Job, args) -> str:
       ''])
 
 
-def _absolute(job):
-  path, colon, argument = job.config.partition(':')
-  return dataclasses.replace(
-      job, config=f'{pathlib.Path(path).absolute()}{colon}{argument}',
-      workdir=str(pathlib.Path(job.workdir).absolute()))
+def show(workload: Workload, args: argparse.Namespace) -> str:
+  path = shell.quote(_script_path(workload))
+  return script(workload, args) + f'\n# would be given to: sbatch {path}'
 
 
-def show(job: Job, args) -> str:
-  return script(job, args) + f'\n# would be given to: sbatch {_script_path(job)}'
+def _script_path(workload: Workload) -> pathlib.Path:
+  return folder(workload) / f'{workload.name}.sh'
 
 
-def _script_path(job):
-  return shell.quote(folder(job) / f'{job.name}.sh')
-
-
-def run(job: Job, args) -> int:
+def run(workload: Workload, args: argparse.Namespace) -> int:
   """Writes the script beside its output and submits it."""
-  text = script(job, args)
-  shell.need('sbatch', 'run this on a login node of the cluster')
-  path = folder(job) / f'{job.name}.sh'
+  text = script(workload, args)
+  shell.check_program('sbatch', 'run this on a login node of the cluster')
+  path = _script_path(workload)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)

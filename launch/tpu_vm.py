@@ -1,17 +1,19 @@
 """Cloud TPU VMs: queued resources, made, used, watched and made again with gcloud."""
 
+import argparse
 import dataclasses
 import pathlib
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 
-from launch import job as job_lib
-from launch import shell, tpu_worker
-from launch.job import Job
+from launch import shell, slice_flags, tpu_worker
+from launch import workload as workload_lib
 from launch.queued_resource import QueuedResource
-from launch.tpu_run import Run
-from vit_jax.plan import slices
+from launch.tpu_job import TpuJob
+from launch.workload import Workload
+from vit_jax.parallel import tpu_slices
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
 
@@ -25,11 +27,8 @@ ACTIONS = {
     'delete': 'the queued resource with its slices'}
 
 
-def add_flags(parser):
-  parser.add_argument('--slice', required=True, metavar='NAME',
-                      help='such as v5litepod-256, v4-32 or v5e:16x16')
-  parser.add_argument('--slices', type=int, default=1, metavar='N',
-                      help='of that kind, training together')
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  slice_flags.add_flags(parser)
   parser.add_argument('--zone', required=True)
   parser.add_argument('--project', default='', help="default: gcloud's own")
   parser.add_argument('--runtime-version', default='', metavar='NAME',
@@ -56,80 +55,79 @@ def add_flags(parser):
                       help='; '.join(f'{k}: {v}' for k, v in ACTIONS.items()))
 
 
-def plan(job: Job, args) -> list[Run]:
-  """One run for a training; one for each shard of a sweep."""
-  found = slices.parse(args.slice)
-  if job.shards and args.slices * found.hosts > 1:
-    raise UserError(
-        f'--sweep={job.shards} on {args.slices} slice(s) of {found.hosts} host(s): a '
-        'shard of a sweep is one process; choose a slice of one host, such as '
-        'v5litepod-8.')
+def jobs(workload: Workload, args: argparse.Namespace) -> list[TpuJob]:
+  """One job for a training; one for each shard of a sweep."""
+  slice_ = tpu_slices.parse(args.slice)
+  slice_flags.check_shards_fit(workload, args, slice_, example='v5litepod-8')
   if args.poll < 0 or args.restarts < 0:
     raise UserError(f'--poll={args.poll} --restarts={args.restarts}: expected no '
                     'negative numbers.')
-  if not pathlib.PurePosixPath(job.workdir).is_absolute():
-    raise UserError(f'--workdir={job.workdir}: give an absolute path, of a disk that '
-                    'all workers have mounted there (--setup can do that).')
-  job = _on_workers(job)
-  runs = []
-  for i in range(job.shards or 1):
-    name = f'{job.name}-{i}' if job.shards > 1 else job.name
-    more = [f'--shard={i}/{job.shards}'] if job.shards else []
-    if args.slices * found.hosts > 1:
+  if not pathlib.PurePosixPath(workload.workdir).is_absolute():
+    raise UserError(f'--workdir={workload.workdir}: give an absolute path, of a disk '
+                    'that all workers have mounted there (--setup can do that).')
+  workload = _on_workers(workload)
+  found = []
+  for i in range(workload.shards or 1):
+    name = f'{workload.name}-{i}' if workload.shards > 1 else workload.name
+    more = [f'--shard={i}/{workload.shards}'] if workload.shards else []
+    if slice_flags.is_multihost(args, slice_):
       more = ['--multihost']
     resource = QueuedResource(
-        name, found, args.zone, args.project, args.slices, args.runtime_version,
+        name, slice_, args.zone, args.project, args.slices, args.runtime_version,
         args.provisioning, tuple(args.create_flag), tuple(args.ssh_flag))
-    resource.check()
-    runs.append(Run(resource, str(archive_path(job)), [
+    resource.check_available()
+    found.append(TpuJob(
+        resource, str(archive_path(workload)),
         tpu_worker.install(name, args.python, args.setup),
-        tpu_worker.start(name, job, more)], args.restarts))
-  return runs
+        tpu_worker.start(name, workload, more), args.restarts))
+  return found
 
 
-def _on_workers(job):
-  inside = job_lib.config_in_clone(job.config)
+def _on_workers(workload: Workload) -> Workload:
+  inside = workload_lib.config_in_clone(workload.config)
   if not inside:
     raise UserError(
-        f'--config={job.config} is not in {job_lib.clone()}, so it would not be copied '
-        'to the workers: put it there and commit it.')
-  return dataclasses.replace(job, config=inside)
+        f'--config={workload.config} is not in {workload_lib.clone()}, so it would not '
+        'be copied to the workers: put it there and commit it.')
+  return dataclasses.replace(workload, config=inside)
 
 
-def archive_path(job: Job) -> pathlib.Path:
+def archive_path(workload: Workload) -> pathlib.Path:
   """File of the packed code on this machine."""
-  return pathlib.Path(tempfile.gettempdir()) / tpu_worker.archive_name(job.name)
+  return pathlib.Path(tempfile.gettempdir()) / tpu_worker.archive_name(workload.name)
 
 
-def archive(job: Job) -> list[str]:
+def archive(workload: Workload) -> list[str]:
   """The command that packs the committed code."""
-  return ['git', '-C', str(job_lib.clone()), 'archive', '--format=tar.gz',
-          f'--output={archive_path(job)}', 'HEAD', '--', '.', ':(exclude)tests']
+  return ['git', '-C', str(workload_lib.clone()), 'archive', '--format=tar.gz',
+          f'--output={archive_path(workload)}', 'HEAD', '--', '.', ':(exclude)tests']
 
 
-def show(job: Job, args) -> str:
-  runs = plan(job, args)
-  lines = [shell.join(archive(job))]
+def show(workload: Workload, args: argparse.Namespace) -> str:
+  planned = jobs(workload, args)
+  lines = [shell.join(archive(workload))]
   if args.action not in ('all', 'start'):
-    lines = [shell.join(words) for run in runs for words in _simple(run, args.action)]
+    lines = [shell.join(words) for job in planned
+             for words in _one_action(job, args.action)]
     return '\n'.join(lines)
-  if _dirty(job):
+  if _dirty(workload):
     lines.insert(0, '# --run would refuse: the clone has changes that are not '
                     'committed, and only commits are copied')
-  for run in runs:
-    create, describe, *rest = [shell.join(words) for words in run.commands()]
+  for job in planned:
+    create, describe, *rest = [shell.join(words) for words in job.commands()]
     if args.action == 'all':
       lines += [create, f'# every {args.poll:g} s, until it prints ACTIVE:', describe]
       rest += ['# from then on; SUSPENDED means preempted: delete, and from the top',
-               f'# {describe}', f'# {shell.join(run.resource.delete())}']
+               f'# {describe}', f'# {shell.join(job.resource.delete())}']
     else:
       rest = rest[:-1]
     lines += rest
   return '\n'.join(lines)
 
 
-def _simple(run, action):
-  resource = run.resource
+def _one_action(job: TpuJob, action: str) -> list[list[str]]:
+  """The commands of an action that needs no watching."""
+  resource = job.resource
   return {
       'status': [resource.describe(),
                  resource.ssh(tpu_worker.status(resource.name), everywhere=False)],
@@ -137,39 +135,40 @@ def _simple(run, action):
       'delete': [resource.delete()]}[action]
 
 
-def _dirty(job):
-  return dict(job.environment).get(code_version.VARIABLE, '').endswith('-dirty')
+def _dirty(workload: Workload) -> bool:
+  return dict(workload.environment).get(code_version.VARIABLE, '').endswith('-dirty')
 
 
-def run(job: Job, args) -> int:
+def run(workload: Workload, args: argparse.Namespace) -> int:
   """Does `args.action`; returns the job's exit status, or gcloud's."""
-  runs = plan(job, args)
-  shell.need('gcloud', 'install the Google Cloud CLI, and log in with it')
+  planned = jobs(workload, args)
+  shell.check_program('gcloud', 'install the Google Cloud CLI, and log in with it')
   if args.action not in ('all', 'start'):
     return max(subprocess.run(words, check=False).returncode
-               for each in runs for words in _simple(each, args.action))
-  if _dirty(job):
+               for job in planned for words in _one_action(job, args.action))
+  if _dirty(workload):
     raise UserError('The clone has changes that are not committed, and only commits '
                     'are copied to the workers. Commit them first.')
-  subprocess.run(archive(job), check=True)
+  subprocess.run(archive(workload), check=True)
   if args.action == 'start':
-    for each in runs:
-      each.start()
+    for job in planned:
+      job.start()
     return 0
-  return _watch(runs, args)
+  return _watch(planned, args)
 
 
-def _watch(runs, args):
-  statuses = {}
-  while len(statuses) < len(runs):
-    for each in runs:
-      if each.resource.name in statuses:
+def _watch(planned: Sequence[TpuJob], args: argparse.Namespace) -> int:
+  """Brings all jobs to their ends; returns the worst exit status."""
+  statuses: dict[str, int] = {}
+  while len(statuses) < len(planned):
+    for job in planned:
+      if job.resource.name in statuses:
         continue
-      status = each.turn()
+      status = job.reconcile()
       if status is not None:
-        statuses[each.resource.name] = status
+        statuses[job.resource.name] = status
         if args.delete_after:
-          each.delete()
-    if len(statuses) < len(runs):
+          job.delete()
+    if len(statuses) < len(planned):
       _sleep(args.poll)
   return max(statuses.values())

@@ -4,8 +4,10 @@ A job lives in ~/vit_jax/NAME: its code, its environment, the log of its process
 process id, and the exit status once it has ended.
 """
 
+from collections.abc import Iterable
+
 from launch import shell
-from launch.job import Job
+from launch.workload import Workload
 
 # Where `pip install jax[tpu]` finds libtpu, as JAX's installation guide says.
 LIBTPU = 'https://storage.googleapis.com/jax-releases/libtpu_releases.html'
@@ -42,16 +44,16 @@ def install(name: str, python: str, setup: str = '') -> str:
       f"--find-links={LIBTPU} './code[tpu]'"])
 
 
-def start(name: str, job: Job, more) -> str:
+def start(name: str, workload: Workload, more: Iterable[str]) -> str:
   """Starts the job's command detached from ssh; an older start of it is ended.
 
   Args:
     name: of the job on this resource.
-    job: what to run.
-    more: words after those of the job.
+    workload: what to run.
+    more: words after those of the workload.
   """
-  command = shell.with_environment(
-      job.environment, ['../venv/bin/python', '-m', 'vit_jax', *job.words(), *more])
+  words = ['../venv/bin/python', '-m', 'vit_jax', *workload.words(), *more]
+  command = shell.with_environment(workload.environment, words)
   # Renamed, so that nobody reads half a status.
   watched = f'{command}\necho $? > ../status.new\nmv ../status.new ../status'
   return '\n'.join([

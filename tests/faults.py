@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,8 +22,10 @@ STEPS = 60
 WORDS = (f'--config.total_steps={STEPS}', '--config.checkpoint.every=5',
          '--config.checkpoint.keep=3', '--config.log_every=5',
          '--config.eval_every=0', '--config.data.test_split=')
-# Seconds within which survivors must have named the lost process and ended.
-NAMED_WITHIN = 15.0
+# Seconds within which survivors must have ended: fewer than the 90 that they wait for a
+# process that falls silent, more than the few that they take on a busy machine.
+NAMED_WITHIN = 60.0
+# Against hanging alone.
 _PATIENCE = 400.0
 _FAILED_SAVE = re.compile(r'checkpoint of step (\d+) could not be written')
 _log_numbers = itertools.count()
@@ -42,18 +43,15 @@ class Group:
 
   def __init__(self, folder, workdir, size=2, words=WORDS, devices=1, absent=()):
     self.workdir = pathlib.Path(workdir)
-    with socket.socket() as s:
-      s.bind(('localhost', 0))
-      address = f'localhost:{s.getsockname()[1]}'
+    self._open = contextlib.ExitStack()
+    flags = self._open.enter_context(runs.process_flags(size))
     common = ('train', f'--config={runs.write_config(folder)}',
               f'--workdir={workdir}', *words)
     self.processes, self.logs = {}, {}
     for i in range(size):
       if i in absent:
         continue
-      several = () if size == 1 else (
-          f'--num_processes={size}', f'--process_id={i}',
-          f'--coordinator_address={address}')
+      several = flags[i] if size > 1 else ()
       self.logs[i] = pathlib.Path(folder) / f'log{next(_log_numbers)}.{i}'
       with self.logs[i].open('w') as log:
         self.processes[i] = _start(common + several, devices, log)
@@ -88,6 +86,7 @@ class Group:
       if process.poll() is None:
         process.kill()
         process.wait()
+    self._open.close()
 
 
 def _start(words, devices, log):
@@ -102,6 +101,11 @@ def steps(workdir) -> list[int]:
   """Committed checkpoints, by their names."""
   folder = pathlib.Path(workdir, 'checkpoints')
   return sorted(int(p.name) for p in folder.glob('*') if p.name.isdigit())
+
+
+def newest(workdir) -> int:
+  """Step of the newest committed checkpoint; 0: there is none."""
+  return max(steps(workdir), default=0)
 
 
 def being_written(workdir) -> list:
@@ -159,12 +163,14 @@ def kill(folder, workdir, rng, victim, moment, after, size=2) -> Outcome:
   # In a run that goes on, after a checkpoint of its own at least.
   after = max(after, before[-1] + 1) if before else after
   group = Group(folder, workdir, size)
-  group.until(lambda: (steps(workdir) or [0])[-1] >= after and (
-      workdir / 'checkpoints').exists())
+  group.until(lambda: newest(workdir) >= after and (workdir / 'checkpoints').exists())
   if moment == 'save':
     group.until(lambda: being_written(workdir))
   else:
-    time.sleep(rng.random() * 0.5)
+    at = time.monotonic() + rng.random() * 0.5
+    # Or a little earlier, before the run could end by itself.
+    group.until(
+        lambda: time.monotonic() >= at or newest(workdir) >= max(after, STEPS - 20))
   group.processes[victim].send_signal(signal.SIGKILL)
   at = time.monotonic()
   statuses = group.ends(NAMED_WITHIN)
@@ -172,7 +178,9 @@ def kill(folder, workdir, rng, victim, moment, after, size=2) -> Outcome:
   if statuses[victim] != -signal.SIGKILL:
     return Outcome(False, f'the victim had ended with {statuses[victim]} before')
   for i in statuses.keys() - {victim}:
-    if statuses[i] != 75 or f'process {victim} (' not in group.log(i):
+    log = group.log(i)
+    named = f'process {victim} (' in log and 'ended without a word' in log
+    if statuses[i] != 75 or not named:
       return Outcome(False, f'{i} ended with {statuses[i]}: {group.log(i)[-800:]}')
   if _resumed_at(group) != max(before, default=0):
     return Outcome(False, f'went on at {_resumed_at(group)}, there was {before}')
@@ -194,7 +202,7 @@ def terminate(folder, workdir, victim, after, size=2) -> Outcome:
   # In a run that goes on, after a checkpoint of its own at least.
   after = max(after, before[-1] + 1) if before else after
   group = Group(folder, workdir, size)
-  group.until(lambda: (steps(workdir) or [0])[-1] >= after)
+  group.until(lambda: newest(workdir) >= after)
   group.processes[victim].send_signal(signal.SIGTERM)
   statuses = group.ends()
   if set(statuses.values()) != {75}:
@@ -274,7 +282,7 @@ def full_disk(folder, reference, rng, size=2) -> Outcome:
     workdir, ballast = disk / 'run', disk / 'ballast'
     group = Group(folder, workdir, size)
     after = rng.randrange(5, STEPS - 30, 5)
-    group.until(lambda: (steps(workdir) or [0])[-1] >= after)
+    group.until(lambda: newest(workdir) >= after)
     # Filled again and again: removing an old checkpoint makes room for one more.
     def failed():
       _fill(ballast)
@@ -308,12 +316,12 @@ def _fill(ballast):
       file.write(bytes(1 << 12))
 
 
-def absent(folder, size=3, missing=1, timeout=12) -> Outcome:
+def absent(folder, size=3, missing=1, timeout=30) -> Outcome:
   """One process never starts."""
   group = Group(folder, pathlib.Path(folder) / 'run', size,
                 (*WORDS, f'--start_timeout={timeout}'), absent=(missing,))
   began = time.monotonic()
-  statuses = group.ends(120)
+  statuses = group.ends()
   took = time.monotonic() - began
   for i, status in statuses.items():
     if status != 1 or f'Missing: process {missing}.' not in group.log(i):

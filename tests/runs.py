@@ -1,10 +1,13 @@
 """Tiny complete runs for the end-to-end tests."""
 
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
+
+from vit_jax.runtime.ports import reserved_port
 
 # A config file as a user would write it; a few steps take about a second.
 CONFIG = '''
@@ -40,6 +43,14 @@ def command(*words, devices=1, **popen):
   return subprocess.Popen(
       [sys.executable, '-m', 'vit_jax', *words], env=env, text=True,
       stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen)
+
+
+@contextlib.contextmanager
+def process_flags(count):
+  """The flags of each of several processes; while entered, nobody takes their port."""
+  with reserved_port() as port:
+    yield [(f'--coordinator_address=localhost:{port}', f'--num_processes={count}',
+            f'--process_id={i}') for i in range(count)]
 
 
 def finish(process, status=0):

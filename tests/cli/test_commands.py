@@ -5,7 +5,6 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import time
 
 import pytest
@@ -134,24 +133,17 @@ def test_kill_loses_only_the_steps_since_the_last_checkpoint(tmp_path):
   assert runs.losses(workdir) == runs.losses(undisturbed)
 
 
-def _free_port():
-  with socket.socket() as s:
-    s.bind(('localhost', 0))
-    return s.getsockname()[1]
-
-
 def test_one_device_eight_devices_and_two_processes_agree(run, tmp_path):
   config, workdir, _, _ = run
   expected, result = runs.losses(workdir), runs.metrics(workdir)[-1]
   eight, two = str(tmp_path / 'eight'), str(tmp_path / 'two')
   runs.finish(runs.command(
       'train', f'--config={config}', f'--workdir={eight}', devices=8))
-  address = f'localhost:{_free_port()}'
-  processes = [runs.command(
-      'train', f'--config={config}', f'--workdir={two}', '--num_processes=2',
-      f'--process_id={i}', f'--coordinator_address={address}', devices=4)
-      for i in range(2)]
-  outputs = [runs.finish(p)[0] for p in processes]
+  with runs.process_flags(2) as flags:
+    processes = [runs.command(
+        'train', f'--config={config}', f'--workdir={two}', *words, devices=4)
+        for words in flags]
+    outputs = [runs.finish(p)[0] for p in processes]
   assert '8 x cpu on 2 process(es)' in outputs[0]
   # Only process 0 speaks; the lines of XLA's transport library are not ours.
   assert [line for line in outputs[1].splitlines() if not line.startswith('[Gloo]')

@@ -1,6 +1,5 @@
 """Evaluators of a run: the same on every mesh, in training, and by name."""
 
-import socket
 
 import jax
 import numpy as np
@@ -192,14 +191,11 @@ def test_two_processes_and_the_command(tmp_path):
            '--config.data.test_split=test[:93]', f'--config.evaluators={EVALUATORS!r}')
   one, two = str(tmp_path / 'one'), str(tmp_path / 'two')
   runs.finish(runs.command(*words, f'--workdir={one}'))
-  with socket.socket() as s:
-    s.bind(('localhost', 0))
-    address = f'localhost:{s.getsockname()[1]}'
-  processes = [runs.command(
-      *words, f'--workdir={two}', '--num_processes=2', f'--process_id={i}',
-      f'--coordinator_address={address}', devices=2) for i in range(2)]
-  for process in processes:
-    runs.finish(process)
+  with runs.process_flags(2) as flags:
+    processes = [runs.command(*words, f'--workdir={two}', *more, devices=2)
+                 for more in flags]
+    for process in processes:
+      runs.finish(process)
   expected, found = runs.metrics(one)[-1], runs.metrics(two)[-1]
   assert list(found) == list(expected)
   for name, value in expected.items():

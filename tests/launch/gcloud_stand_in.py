@@ -4,7 +4,8 @@ Started as a program. $STAND_IN is its folder: `states` has one line for each an
 `describe` (the last one stays), `exists` says that there is a queued resource, `calls`
 gets one JSON list for each call, `unreachable` makes the next `ssh` fail whose command
 holds its text, and `homes` has a home folder for each worker, where
-`ssh` runs its command with a shell as sshd would.
+`ssh` runs its command with a shell as sshd would. When an `ssh` that starts a job
+returns, the job is running, however busy this machine is.
 
 The flags are those of the reference pages of `gcloud compute tpus queued-resources`,
 Google Cloud SDK, as of 2025; only what they have in common is left out.
@@ -18,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 FOLDER = pathlib.Path(os.environ['STAND_IN'])
 GROUP = ['compute', 'tpus', 'queued-resources']
@@ -103,12 +105,29 @@ def ssh(args):
     sys.exit(255)
   print('SSH: Attempting to connect to worker 0...')
   for home in _homes(args):
+    before = _starts(home)
     # sshd gives the command to the login shell, in the home folder.
     done = subprocess.run(['bash', '-c', args.command], cwd=home, env={
         'HOME': str(home), 'STAND_IN': str(FOLDER),
         'PATH': f'{FOLDER / "worker-bin"}:/usr/bin:/bin'})
     if done.returncode:
       sys.exit(done.returncode)
+    if 'setsid' in args.command:
+      _wait_for_start(home, before)
+
+
+def _starts(home):
+  """How many jobs have been started there."""
+  started = home / 'started'
+  return started.read_text().count('\n') if started.exists() else 0
+
+
+def _wait_for_start(home, before):
+  give_up = time.monotonic() + 120
+  while _starts(home) == before:
+    if time.monotonic() > give_up:
+      sys.exit('the job does not start')
+    time.sleep(0.01)
 
 
 def scp(args):

@@ -1,5 +1,6 @@
 """A real SLURM of two nodes on this machine, with its own keys, ports and folders."""
 
+import contextlib
 import getpass
 import os
 import pathlib
@@ -8,6 +9,10 @@ import socket
 import subprocess
 import time
 
+from vit_jax.runtime.ports import reserved_port
+
+# Seconds, against hanging alone.
+HANGS = 300
 PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'sbatch', 'srun', 'scontrol', 'squeue')
 
 # The first node has this machine's own name, which JAX resolves to find process 0.
@@ -48,6 +53,7 @@ class Cluster:
   def __init__(self, folder):
     self.folder = pathlib.Path(folder)
     self._daemons = []
+    self._ports = contextlib.ExitStack()
     self.environment = {
         **os.environ, 'SLURM_CONF': str(self.folder / 'slurm.conf'),
         # Debian has the daemons where only root looks.
@@ -79,6 +85,7 @@ class Cluster:
       except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()
+    self._ports.close()
 
   def _start(self, host):
     for name in ('munge', 'state', 'spool', 'logs'):
@@ -86,8 +93,10 @@ class Cluster:
     key = self.folder / 'munge' / 'key'
     key.write_bytes(os.urandom(128))
     key.chmod(0o600)
+    # Kept until the end: slurmctld may be late, and every daemon sets SO_REUSEADDR.
+    ports = [self._ports.enter_context(reserved_port()) for _ in range(3)]
     (self.folder / 'slurm.conf').write_text(_CONFIG.format(
-        host=host, folder=self.folder, user=getpass.getuser(), ports=_free_ports(3)))
+        host=host, folder=self.folder, user=getpass.getuser(), ports=ports))
     # --force: the folders above are not open to all, which munge would like better.
     options = {'key-file': 'key', 'socket': 'socket', 'pid-file': 'pid',
                'log-file': 'log', 'seed-file': 'seed'}
@@ -108,7 +117,7 @@ class Cluster:
           start_new_session=True))
 
   def _wait(self, ready, what):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS
     while not ready():
       dead = any(daemon.poll() is not None for daemon in self._daemons)
       if dead or time.monotonic() > deadline:
@@ -130,31 +139,20 @@ class Cluster:
     text = self.command('scontrol', '--oneliner', 'show', 'job', str(job))
     return dict(word.split('=', 1) for word in text.split() if '=' in word)
 
-  def start_requeued(self, job, seconds):
+  def start_requeued(self, job):
     """Waits until a job is requeued, and spares it SLURM's wait of two minutes."""
     def waits():
       state = self.state(job)
       return (state['JobState'], state['Reason']) == ('PENDING', 'BeginTime')
-    self.wait_until(waits, seconds, 'the requeue')
+    self.wait_until(waits, 'the requeue')
     assert self.state(job)['Restarts'] == '1'
     # The credentials of the first start are revoked to the second: what starts within
     # the same one would be refused.
     time.sleep(2)
     self.command('scontrol', 'update', f'jobid={job}', 'starttime=now')
 
-  def wait_until(self, condition, seconds, what):
-    deadline = time.monotonic() + seconds
+  def wait_until(self, condition, what):
+    deadline = time.monotonic() + HANGS
     while not condition():
-      assert time.monotonic() < deadline, f'{what} did not happen in {seconds} s'
+      assert time.monotonic() < deadline, f'{what} did not happen in {HANGS} s'
       time.sleep(0.1)
-
-
-def _free_ports(count):
-  sockets = [socket.socket() for _ in range(count)]
-  try:
-    for s in sockets:
-      s.bind(('127.0.0.1', 0))
-    return [s.getsockname()[1] for s in sockets]
-  finally:
-    for s in sockets:
-      s.close()

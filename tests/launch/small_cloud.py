@@ -18,15 +18,16 @@ fi
 _JOB = r'''
 import json, os, pathlib, sys, time
 started = pathlib.Path(os.environ['HOME']) / 'started'
-with started.open('a') as f:
-  f.write(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]) + '\n')
+# Counted here and not at home, which is deleted with its machine.
 counter = pathlib.Path(os.environ['STAND_IN'], 'starts' + started.parent.name)
 index = len(counter.read_text()) if counter.exists() else 0
 counter.write_text('x' * (index + 1))
+with started.open('a') as f:
+  f.write(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]) + '\n')
 line = pathlib.Path(os.environ['STAND_IN'], 'jobs').read_text().split()[index]
 print('job says', line, flush=True)
 if line == 'wait':
-  time.sleep(60)
+  time.sleep(600)
 while line == 'go':
   if pathlib.Path(os.environ['STAND_IN'], 'go').exists():
     line = '0'

@@ -14,7 +14,7 @@ import yaml
 
 from launch import __main__ as main_lib
 from launch import gke
-from launch import job as job_lib
+from launch import workload as workload_lib
 from vit_jax.runtime.errors import UserError
 
 SCHEMA = json.loads(pathlib.Path(__file__).with_name('jobset_schema.json').read_text())
@@ -24,7 +24,7 @@ CONFIG = '--config=configs/digits.py'
 def _manifest(*words, extra=()):
   args = main_lib.make_parser().parse_args(
       ['gke', CONFIG, '--workdir=/runs/d', '--image=eu.gcr.io/p/vit:1', *words])
-  found = yaml.safe_load(gke.text(job_lib.from_flags(args, extra), args))
+  found = yaml.safe_load(gke.text(workload_lib.from_flags(args, extra), args))
   jsonschema.Draft202012Validator(SCHEMA).validate(found)
   return found
 
@@ -245,10 +245,10 @@ def test_a_workdir_that_would_be_lost_with_its_pod_is_refused(
 
 
 def test_a_config_is_named_as_the_image_has_it(monkeypatch, tmp_path):
-  clone = job_lib.clone()
+  clone = workload_lib.clone()
   monkeypatch.chdir(tmp_path)
   args = main_lib.make_parser().parse_args(
       ['gke', f'--config={clone}/configs/finetune.py:pets', '--workdir=/runs/d',
        '--slice=v4-32', '--image=i'])
-  found = yaml.safe_load(gke.text(job_lib.from_flags(args, ()), args))
+  found = yaml.safe_load(gke.text(workload_lib.from_flags(args, ()), args))
   assert '--config=configs/finetune.py:pets' in _pod(found)[1]['command']

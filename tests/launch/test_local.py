@@ -1,5 +1,6 @@
 """Processes on this machine: the commands, and a training by two of them."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -9,8 +10,11 @@ import pytest
 import runs
 
 from launch import __main__ as main_lib
-from launch import job as job_lib
 from launch import local
+from launch import workload as workload_lib
+
+# Against hanging alone.
+HANGS = 300
 
 
 @pytest.fixture
@@ -78,36 +82,39 @@ def _launch(config, workdir, *words):
   return subprocess.Popen(
       [sys.executable, '-m', 'launch', 'local', f'--config={config}',
        f'--workdir={workdir}', '--processes=2', '--devices-per-process=1', *words,
-       '--run'], cwd=job_lib.clone(), stdout=subprocess.PIPE, text=True)
+       '--run'], cwd=workload_lib.clone(), stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
 def test_two_processes_are_stopped_and_go_on_where_they_were(config, tmp_path):
   workdir = tmp_path / 'run'
-  length = ('--config.total_steps=150', '--config.log_every=1',
-            '--config.eval_every=150', '--config.checkpoint.every=20')
-  first = _launch(config, workdir, *length, '--restarts=3')
-  deadline = time.monotonic() + 300
+  words = ('--config.log_every=1', '--config.eval_every=0',
+           '--config.checkpoint.every=20')
+  # So long that it cannot end before it is asked to stop.
+  first = _launch(
+      config, workdir, '--config.total_steps=1000000', *words, '--restarts=3')
+  deadline = time.monotonic() + HANGS
   while not (workdir / 'checkpoints' / '20').exists():
     assert first.poll() is None and time.monotonic() < deadline
     time.sleep(0.05)
   first.terminate()
-  out, _ = first.communicate(timeout=120)
+  out, _ = first.communicate(timeout=HANGS)
   # Asked to stop, it does not start again.
   assert first.returncode == 75, out
-  assert '[0] Stopped at step' in out and '2 x cpu on 2 process(es)' in out
-  second = _launch(config, workdir, *length)
-  out, _ = second.communicate(timeout=300)
+  assert '2 x cpu on 2 process(es)' in out
+  stopped = int(re.search(r'\[0\] Stopped at step (\d+) of', out)[1])
+  second = _launch(config, workdir, f'--config.total_steps={stopped + 30}', *words)
+  out, _ = second.communicate(timeout=HANGS)
   assert second.returncode == 0, out
-  assert 'resuming at step' in out
+  assert f'resuming at step {stopped}' in out
   assert [row['step'] for row in runs.metrics(workdir) if 'train/loss' in row] == list(
-      range(1, 151))
+      range(1, stopped + 31))
 
 
 @pytest.mark.slow
 def test_a_mistake_is_shown_once_it_ends_all(config, tmp_path):
   process = _launch(config, tmp_path / 'run', '--config.optimizer.name=sdg')
-  out, _ = process.communicate(timeout=120)
+  out, _ = process.communicate(timeout=HANGS)
   assert process.returncode == 1
   assert "Did you mean 'sgd'?" in out
   assert 'ended with status 1; ending the others' in out

@@ -55,4 +55,4 @@ def test_nul_is_refused():
 
 def test_missing_programs_are_named():
   with pytest.raises(UserError, match='no surely-not-there on this machine: get it'):
-    shell.need('surely-not-there', 'get it')
+    shell.check_program('surely-not-there', 'get it')

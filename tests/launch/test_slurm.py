@@ -13,16 +13,16 @@ import runs
 import slurm_cluster
 
 from launch import __main__ as main_lib
-from launch import job as job_lib
 from launch import slurm
+from launch import workload as workload_lib
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
 
 
-def _job(*words, extra=()):
+def _parse(*words, extra=()):
   args = main_lib.make_parser().parse_args(['slurm', *words])
-  job = job_lib.from_flags(args, extra)
-  return job, args
+  workload = workload_lib.from_flags(args, extra)
+  return workload, args
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def config(tmp_path):
 
 def test_the_script_of_a_training(config, monkeypatch):
   monkeypatch.setattr(code_version, 'of_clone', lambda _: 'abc')
-  job, args = _job(
+  workload, args = _parse(
       f'--config={config}:a', '--workdir=/shared/run', '--nodes=4', '--gpus-per-node=8',
       '--time=1-0', '--partition=long', '--account=vit', '--python=/venv/bin/python',
       '--env=TFDS_DATA_DIR=/data dir', extra=['--config.seed=1'])
-  assert slurm.script(job, args) == textwrap.dedent(f'''\
+  assert slurm.script(workload, args) == textwrap.dedent(f'''\
       #!/bin/bash
       #SBATCH --job-name=run
       #SBATCH --nodes=4
@@ -50,7 +50,7 @@ def test_the_script_of_a_training(config, monkeypatch):
       #SBATCH --open-mode=append
       #SBATCH --output="/shared/run/.launch/run-%j.out"
 
-      cd {job_lib.clone()} || exit 1
+      cd {workload_lib.clone()} || exit 1
       export VIT_JAX_CODE_VERSION=abc TFDS_DATA_DIR='/data dir'
       status=0
       srun --kill-on-bad-exit=0 --wait=60 /venv/bin/python -m vit_jax train \
@@ -68,12 +68,13 @@ def test_the_script_of_a_training(config, monkeypatch):
 
 
 def test_a_sweep_is_an_array(config):
-  job, args = _job(f'--config={config}', '--workdir=/w', '--sweep=8', '--at-once=3')
-  lines = slurm.directives(job, args)
+  workload, args = _parse(
+      f'--config={config}', '--workdir=/w', '--sweep=8', '--at-once=3')
+  lines = slurm.directives(workload, args)
   assert '--array=0-7%3' in lines
   assert '--output="/w/.launch/w-%A_%a.out"' in lines
-  assert ('vit_jax sweep --config=' in slurm.script(job, args)
-          and '--multihost' not in slurm.script(job, args))
+  assert ('vit_jax sweep --config=' in slurm.script(workload, args)
+          and '--multihost' not in slurm.script(workload, args))
 
 
 @pytest.mark.parametrize('words,message', [
@@ -83,9 +84,9 @@ def test_a_sweep_is_an_array(config):
     (('--nodes=0',), 'expected positive'), (('--notice=0',), 'expected positive'),
     (('--workdir=/a\nb',), 'line break'), (('--workdir=/a\\b',), 'line break')])
 def test_what_sbatch_would_misread_is_refused(config, words, message):
-  job, args = _job(f'--config={config}', '--workdir=/w', *words)
+  workload, args = _parse(f'--config={config}', '--workdir=/w', *words)
   with pytest.raises(UserError, match=message):
-    slurm.script(job, args)
+    slurm.script(workload, args)
 
 
 def _program(folder, name, body):
@@ -95,7 +96,7 @@ def _program(folder, name, body):
   return path
 
 
-def _run_script(tmp_path, job, args, status, restarts=0):
+def _run_script(tmp_path, workload, args, status, restarts=0):
   """(exit status, words of srun, words of scontrol) of the script run by bash."""
   folder = tmp_path / 'bin'
   folder.mkdir()
@@ -107,7 +108,7 @@ def _run_script(tmp_path, job, args, status, restarts=0):
   _program(folder, 'srun', f'{record}sys.exit({status})'.replace('      ', ''))
   _program(folder, 'scontrol', record)
   done = subprocess.run(
-      ['bash', '-c', slurm.script(job, args)], cwd=folder, capture_output=True,
+      ['bash', '-c', slurm.script(workload, args)], cwd=folder, capture_output=True,
       env={**os.environ, 'PATH': f'{folder}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '42',
            'SLURM_ARRAY_JOB_ID': '40', 'SLURM_ARRAY_TASK_ID': '5',
            'SLURM_RESTART_COUNT': str(restarts)})
@@ -119,9 +120,9 @@ def _run_script(tmp_path, job, args, status, restarts=0):
 
 def test_words_reach_the_command_as_they_were(config, tmp_path):
   extra = [f'--config.data.dir={value}' for value in nasty.VALUES]
-  job, args = _job(f'--config={config}', '--workdir=/a "b" $(c) \'d\'', '--nodes=2',
-                   extra=extra)
-  _, srun, _ = _run_script(tmp_path, job, args, 0)
+  workload, args = _parse(
+      f'--config={config}', '--workdir=/a "b" $(c) \'d\'', '--nodes=2', extra=extra)
+  _, srun, _ = _run_script(tmp_path, workload, args, 0)
   assert srun == ['--kill-on-bad-exit=0', '--wait=60', sys.executable, '-m', 'vit_jax',
                   'train', f'--config={config}', '--workdir=/a "b" $(c) \'d\'', *extra,
                   '--multihost']
@@ -131,8 +132,9 @@ def test_words_reach_the_command_as_they_were(config, tmp_path):
     (0, 0, False), (75, 0, True), (75, 1, True), (75, 2, False), (1, 0, False),
     (130, 0, False), (137, 0, False)])
 def test_only_start_again_requeues(config, tmp_path, status, restarts, requeued):
-  job, args = _job(f'--config={config}', '--workdir=/w', '--sweep=8', '--restarts=2')
-  code, srun, scontrol = _run_script(tmp_path, job, args, status, restarts)
+  workload, args = _parse(
+      f'--config={config}', '--workdir=/w', '--sweep=8', '--restarts=2')
+  code, srun, scontrol = _run_script(tmp_path, workload, args, status, restarts)
   assert code == status
   assert srun[-1] == '--shard=5/8'
   assert scontrol == (['requeue', '40_5'] if requeued else None)
@@ -140,9 +142,9 @@ def test_only_start_again_requeues(config, tmp_path, status, restarts, requeued)
 
 def test_without_sbatch_nothing_is_written(config, tmp_path, monkeypatch):
   monkeypatch.setenv('PATH', str(tmp_path))
-  job, args = _job(f'--config={config}', f'--workdir={tmp_path}/run')
+  workload, args = _parse(f'--config={config}', f'--workdir={tmp_path}/run')
   with pytest.raises(UserError, match='no sbatch on this machine'):
-    slurm.run(job, args)
+    slurm.run(workload, args)
   assert not (tmp_path / 'run').exists()
 
 
@@ -159,7 +161,7 @@ def _launch(cluster, *words):
   """Submits with the command line; returns the job's number."""
   done = subprocess.run(
       [sys.executable, '-m', 'launch', 'slurm', *words, '--run'], capture_output=True,
-      cwd=job_lib.clone(), env=cluster.environment, text=True)
+      cwd=workload_lib.clone(), env=cluster.environment, text=True)
   assert done.returncode == 0, done.stderr
   return done.stdout.split()[-1]
 
@@ -184,9 +186,9 @@ def test_slurm_starts_shards_and_requeues(cluster, config, tmp_path):
       cluster, f'--config={config}', f'--workdir={workdir}', '--sweep=2', '--time=5',
       f'--python={python}', '--config.data.dir=$(touch owned)')
   shards = [f'{number}_{i}' for i in range(2)]
-  cluster.wait_until(lambda: _ended(cluster, shards[0]), 30, 'the first shard')
-  cluster.start_requeued(shards[1], 30)
-  cluster.wait_until(lambda: _ended(cluster, shards[1]), 30, 'the second shard')
+  cluster.wait_until(lambda: _ended(cluster, shards[0]), 'the first shard')
+  cluster.start_requeued(shards[1])
+  cluster.wait_until(lambda: _ended(cluster, shards[1]), 'the second shard')
   assert cluster.state(shards[1])['JobState'] == 'COMPLETED'
   started = {p.name: json.loads(p.read_text())
              for p in (tmp_path / 'started').iterdir()}
@@ -221,16 +223,16 @@ def test_two_nodes_train_are_stopped_requeued_and_finish(cluster, config, tmp_pa
   def saved():
     assert not _ended(cluster, number), output()
     return (stopped / 'checkpoints' / '50').exists()
-  cluster.wait_until(saved, 300, 'the first checkpoint')
+  cluster.wait_until(saved, 'the first checkpoint')
   cluster.command('scancel', '--signal=TERM', number)
-  cluster.start_requeued(number, 60)
+  cluster.start_requeued(number)
   assert 'Stopped at step' in output(), output()
-  cluster.wait_until(lambda: _ended(cluster, number), 240, 'the end')
+  cluster.wait_until(lambda: _ended(cluster, number), 'the end')
   assert cluster.state(number)['JobState'] == 'COMPLETED', output()
   assert '2 x cpu on 2 process(es)' in output() and 'resuming at step' in output()
   other = launch(undisturbed)
-  cluster.wait_until(lambda: _ended(cluster, other), 240, 'the undisturbed run')
+  cluster.wait_until(lambda: _ended(cluster, other), 'the undisturbed run')
   assert _measured(stopped) == _measured(undisturbed)
   assert _measured(stopped)[-1]['step'] == 300
   versions = json.loads((pathlib.Path(stopped) / 'versions.json').read_text())
-  assert versions['code'] == code_version.of_clone(job_lib.clone())
+  assert versions['code'] == code_version.of_clone(workload_lib.clone())

@@ -1,5 +1,6 @@
 """TPU VMs: with a stand-in for gcloud that checks arguments and runs scripts."""
 
+import itertools
 import os
 import pathlib
 import subprocess
@@ -10,8 +11,8 @@ import pytest
 import small_cloud
 
 from launch import __main__ as main_lib
-from launch import job as job_lib
 from launch import tpu_vm
+from launch import workload as workload_lib
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
 
@@ -28,8 +29,9 @@ def cloud(tmp_path, monkeypatch):
   # A small archive in the place of the clone's.
   (tmp_path / 'code' / 'configs').mkdir(parents=True)
   (tmp_path / 'code' / 'configs' / 'digits.py').write_text('')
-  monkeypatch.setattr(tpu_vm, 'archive', lambda job: [
-      'tar', '-C', str(tmp_path / 'code'), '-czf', str(tpu_vm.archive_path(job)), '.'])
+  monkeypatch.setattr(tpu_vm, 'archive', lambda workload: [
+      'tar', '-C', str(tmp_path / 'code'), '-czf',
+      str(tpu_vm.archive_path(workload)), '.'])
   monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
   yield found
   found.delete()
@@ -93,29 +95,28 @@ def test_a_failing_job_shows_its_log_and_is_left_alone(cloud, capfd):
   assert cloud.commands() == ['create', 'scp', 'install', 'start', 'logs']
 
 
-def _between_turns(monkeypatch, act):
-  """Calls `act(number of the turn)` instead of sleeping long."""
-  turns, real = [], time.sleep
+def _between_polls(monkeypatch, act):
+  """Calls `act(how often it was asked until now)` instead of sleeping long."""
+  counter, real = itertools.count(1), time.sleep
   def sleep(unused_seconds):
-    turns.append(None)
-    act(len(turns))
+    act(next(counter))
     real(0.02)
   monkeypatch.setattr(tpu_vm, '_sleep', sleep)
 
 
 def test_the_same_command_attaches_to_a_running_job(cloud, monkeypatch, capsys):
   cloud.plays('ACTIVE', 'go')
-  def close_the_laptop(turn):
-    if turn == 4:
+  def close_the_laptop(polls):
+    if polls == 4:
       raise KeyboardInterrupt
-  _between_turns(monkeypatch, close_the_laptop)
+  _between_polls(monkeypatch, close_the_laptop)
   assert main_lib.main([*WORDS, '--run']) == 130
   assert 'same command' in capsys.readouterr().err
   assert cloud.commands() == ['create', 'scp', 'install', 'start']
-  def end_the_job(turn):
-    if turn == 3:
+  def end_the_job(polls):
+    if polls == 3:
       (cloud.folder / 'go').touch()
-  _between_turns(monkeypatch, end_the_job)
+  _between_polls(monkeypatch, end_the_job)
   assert main_lib.main([*WORDS, '--run']) == 0
   assert 'd: the job is running' in capsys.readouterr().out
   # And it has ended for whoever asks a third time.
@@ -127,11 +128,11 @@ def test_a_rebooting_worker_is_waited_for_and_its_job_started_again(
     cloud, monkeypatch, capsys):
   cloud.plays('ACTIVE', 'wait 0')
   (cloud.folder / 'unreachable').touch()
-  def reboot(turn):
-    if turn == 5:
+  def reboot(polls):
+    if polls == 5:
       for pid in (cloud.folder / 'homes').glob('*/vit_jax/d/pid'):
         os.killpg(int(pid.read_text()), 9)
-  _between_turns(monkeypatch, reboot)
+  _between_polls(monkeypatch, reboot)
   assert main_lib.main([*WORDS, '--run', '--setup=echo mounted >> ~/mounts']) == 0
   assert cloud.commands() == ['create', *['scp', 'install', 'start'] * 2]
   for home in (cloud.folder / 'homes').iterdir():
@@ -160,8 +161,8 @@ def test_a_start_that_keeps_failing_is_an_error(cloud, capsys):
 
 def test_a_resource_out_of_reach_for_long_is_an_error(cloud, monkeypatch, capsys):
   cloud.plays('ACTIVE', 'wait')
-  _between_turns(
-      monkeypatch, lambda turn: (cloud.folder / 'unreachable').touch())
+  _between_polls(
+      monkeypatch, lambda polls: (cloud.folder / 'unreachable').touch())
   assert main_lib.main([*WORDS, '--run']) == 1
   assert 'failed 10 times in a row' in capsys.readouterr().err
 
@@ -201,7 +202,7 @@ def test_other_actions(cloud, capfd):
   assert capfd.readouterr().out.splitlines()[-1] == 'vit_jax job: 0'
   assert main_lib.main([*WORDS, '--run', '--action=start']) == 0
   # What was started speaks when it comes to it.
-  deadline, said = time.monotonic() + 20, 0
+  deadline, said = time.monotonic() + 120, 0
   while said < 2 * 2 and time.monotonic() < deadline:
     assert main_lib.main([*WORDS, '--run', '--action=logs']) == 0
     said = capfd.readouterr().out.count('job says 0')
@@ -232,7 +233,7 @@ def test_a_sweep_has_a_queued_resource_for_each_shard():
   args = main_lib.make_parser().parse_args(
       ['tpu-vm', CONFIG, '--workdir=/mnt/s', '--slice=v5litepod-8', '--zone=z',
        '--sweep=2'])
-  shown = tpu_vm.show(job_lib.from_flags(args, ()), args)
+  shown = tpu_vm.show(workload_lib.from_flags(args, ()), args)
   for i in range(2):
     assert f'queued-resources create s-{i} --node-id=s-{i} ' in shown
     assert f'vit_jax sweep {CONFIG} --workdir=/mnt/s --shard={i}/2' in shown
@@ -249,7 +250,7 @@ def test_mistakes_are_explained(words, message, tmp_path):
   args = main_lib.make_parser().parse_args(
       [*WORDS, *(w.format(tmp_path) for w in words)])
   with pytest.raises(UserError, match=message):
-    tpu_vm.plan(job_lib.from_flags(args, ()), args)
+    tpu_vm.jobs(workload_lib.from_flags(args, ()), args)
 
 
 def test_uncommitted_code_is_refused(cloud, monkeypatch, capsys):
@@ -263,10 +264,11 @@ def test_uncommitted_code_is_refused(cloud, monkeypatch, capsys):
 
 def test_the_archive_is_the_committed_code_without_the_tests(tmp_path, monkeypatch):
   monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
-  job = job_lib.Job('n', 'configs/digits.py', '/w')
-  subprocess.run(tpu_vm.archive(job), check=True)
-  names = subprocess.run(['tar', '-tzf', str(tpu_vm.archive_path(job))], check=True,
-                         capture_output=True, text=True).stdout.split()
+  workload = workload_lib.Workload('n', 'configs/digits.py', '/w')
+  subprocess.run(tpu_vm.archive(workload), check=True)
+  names = subprocess.run(
+      ['tar', '-tzf', str(tpu_vm.archive_path(workload))], check=True,
+      capture_output=True, text=True).stdout.split()
   assert {'setup.py', 'README.md', 'configs/digits.py', 'vit_jax/cli/main.py'} <= set(
       names)
   assert not [name for name in names if name.startswith('tests')]

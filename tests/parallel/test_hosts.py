@@ -22,21 +22,21 @@ def outside_of_clusters(monkeypatch):
     monkeypatch.delenv(name, raising=False)
 
 
-def _place(monkeypatch, group, **environment):
+def _spec(monkeypatch, group, **environment):
   for name, value in environment.items():
     monkeypatch.setenv(name, value)
-  return hosts._place(group)
+  return hosts._process_spec(group)
 
 
 def test_alone_unless_asked(monkeypatch):
   # SLURM's variables are also set in a plain `sbatch` script of one process.
-  assert _place(monkeypatch, hosts.ProcessGroup(), SLURM_PROCID='0', SLURM_NTASKS='4',
-                SLURM_JOB_ID='7', SLURM_STEP_NODELIST='a', SLURM_LOCALID='0') is None
+  assert _spec(monkeypatch, hosts.ProcessGroup(), SLURM_PROCID='0', SLURM_NTASKS='4',
+               SLURM_JOB_ID='7', SLURM_STEP_NODELIST='a', SLURM_LOCALID='0') is None
 
 
 def test_flags(monkeypatch):
-  assert _place(monkeypatch, hosts.ProcessGroup('h:1', 4, 2)) == clusters.Place(
-      'h:1', 4, 2)
+  spec = _spec(monkeypatch, hosts.ProcessGroup('h:1', 4, 2))
+  assert spec == clusters.ProcessSpec('h:1', 4, 2)
 
 
 @pytest.mark.parametrize('group, message', [
@@ -63,37 +63,37 @@ def test_flags_that_do_not_fit(group, message):
 ])
 def test_address_from_the_flag_and_the_rest_from_the_launcher(
     monkeypatch, environment):
-  place = _place(monkeypatch, hosts.ProcessGroup('h:1', auto=True), **environment)
-  assert place == clusters.Place('h:1', 8, 3)
+  spec = _spec(monkeypatch, hosts.ProcessGroup('h:1', auto=True), **environment)
+  assert spec == clusters.ProcessSpec('h:1', 8, 3)
 
 
 def test_slurm_step(monkeypatch):
   # As `srun` sets them for the second of two tasks on two nodes.
-  place = _place(
+  spec = _spec(
       monkeypatch, hosts.ProcessGroup(auto=True), SLURM_JOB_ID='4097',
       SLURM_STEP_NODELIST='node[07-08]', SLURM_NTASKS='2', SLURM_PROCID='1',
       SLURM_LOCALID='0', SLURM_STEP_NUM_NODES='2')
   # JAX takes a port of the ephemeral range by the job's number: 61440 + 4097 % 4096.
-  assert place == clusters.Place('node07:61441', 2, 1)
+  assert spec == clusters.ProcessSpec('node07:61441', 2, 1)
 
 
 @pytest.mark.parametrize('tasks, devices', [
     ('1', None), ('1(x2)', None), ('4', (2,)), ('4(x2)', (2,)), ('4(x2),1', (2,))])
 def test_gpus_of_slurm_tasks(monkeypatch, tasks, devices):
   # A task alone on its node has all of the node's GPUs; several have one each.
-  place = _place(monkeypatch, hosts.ProcessGroup('h:1', 4, 2), SLURM_LOCALID='2',
-                 SLURM_STEP_TASKS_PER_NODE=tasks)
-  assert place.local_device_ids == devices
+  spec = _spec(monkeypatch, hosts.ProcessGroup('h:1', 4, 2), SLURM_LOCALID='2',
+               SLURM_STEP_TASKS_PER_NODE=tasks)
+  assert spec.local_device_ids == devices
 
 
 def test_open_mpi_4(monkeypatch):
-  place = _place(
+  spec = _spec(
       monkeypatch, hosts.ProcessGroup(auto=True),
       OMPI_MCA_orte_hnp_uri='1531576320.0;tcp://10.96.0.1,10.148.0.1:34911',
       OMPI_COMM_WORLD_RANK='1', OMPI_COMM_WORLD_SIZE='2',
       OMPI_COMM_WORLD_LOCAL_RANK='1', OMPI_COMM_WORLD_LOCAL_SIZE='2')
   # Job 1531576320 / 4096 = 373920, and 61440 + 373920 % 4096 = 62624.
-  assert place == clusters.Place('10.96.0.1:62624', 2, 1, (1,))
+  assert spec == clusters.ProcessSpec('10.96.0.1:62624', 2, 1, (1,))
 
 
 def test_gke_tpu_job(monkeypatch):
@@ -101,16 +101,16 @@ def test_gke_tpu_job(monkeypatch):
   from jax._src.clusters import cloud_tpu_cluster, cluster
   monkeypatch.setattr(cloud_tpu_cluster, 'running_in_cloud_tpu_vm', True)
   monkeypatch.setattr(cluster, 'running_in_cloud_tpu_vm', True)
-  place = _place(
+  spec = _spec(
       monkeypatch, hosts.ProcessGroup(auto=True), TPU_WORKER_ID='1',
       TPU_WORKER_HOSTNAMES='localhost,other', MEGASCALE_NUM_SLICES='2',
       MEGASCALE_SLICE_ID='1', MEGASCALE_COORDINATOR_ADDRESS='localhost:8080')
   # Worker 1 of slice 1, with two workers a slice; JAX's own port.
-  assert place == clusters.Place('localhost:8482', 4, 3)
+  assert spec == clusters.ProcessSpec('localhost:8482', 4, 3)
 
 
 def test_a_cluster_that_contradicts_itself_is_a_user_error(monkeypatch):
   with pytest.raises(UserError, match='recognised, but ValueError'):
-    _place(monkeypatch, hosts.ProcessGroup(auto=True), SLURM_JOB_ID='x',
+    _spec(monkeypatch, hosts.ProcessGroup(auto=True), SLURM_JOB_ID='x',
            SLURM_STEP_NODELIST='a', SLURM_NTASKS='2', SLURM_PROCID='1',
            SLURM_LOCALID='0')

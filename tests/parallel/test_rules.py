@@ -37,6 +37,13 @@ def _params(variant='', **options):
       lambda key: layout.init(model, key, (16, 16)), jax.random.key(0))
 
 
+def _shardings(params, mesh):
+  """Those of the parameters in a state."""
+  state = jax.eval_shape(
+      lambda p: state_lib.create(p, optax.identity(), ema=False), params)
+  return rules.state_shardings(state, mesh).params
+
+
 def _names(params):
   return {rules.path_name(path): x for path, x
           in jax.tree_util.tree_leaves_with_path(params)}
@@ -92,7 +99,7 @@ def test_stacked_blocks_keep_their_layers_dim_whole():
 
 def test_data_parallel_replicates_everything():
   mesh = mesh_lib.create(MeshSection())
-  shardings = rules.param_shardings(_params(**MODELS['token']), mesh)
+  shardings = _shardings(_params(**MODELS['token']), mesh)
   assert all(s.spec == P() for s in jax.tree.leaves(shardings))
 
 
@@ -100,7 +107,7 @@ def test_indivisible_dim_names_parameter_size_and_axis():
   mesh = mesh_lib.create(MeshSection(data=1, fsdp=8))
   params = _params(**dict(TINY, width=36))
   with pytest.raises(UserError, match='width 36 over mesh axis fsdp of 8'):
-    rules.param_shardings(params, mesh)
+    _shardings(params, mesh)
 
 
 def test_unknown_parameter_is_an_error():
@@ -139,7 +146,7 @@ def test_bytes_per_device():
   mesh = mesh_lib.create(MeshSection(data=2, fsdp=4))
   tree = {'head': {'kernel': jax.ShapeDtypeStruct((32, 10), jnp.float32),
                    'bias': jax.ShapeDtypeStruct((10,), jnp.float32)}}
-  shardings = rules.param_shardings(tree, mesh)
+  shardings = _shardings(tree, mesh)
   assert rules.bytes_per_device(tree, shardings) == 4 * (32 * 10 // 4 + 10)
   real = jax.device_put(
       jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree), shardings)

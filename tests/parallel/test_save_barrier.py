@@ -1,7 +1,6 @@
 """A process that cannot save releases those that wait for it."""
 
 import threading
-import time
 
 import pytest
 
@@ -10,12 +9,20 @@ from vit_jax.parallel.save_barrier import PeerFailed, SaveBarrier
 _AFTER = 'ThreadSaveMultiHostValueHolder:set_value_start'
 
 
+# Against hanging alone; nothing here takes so long.
+HANGS = 120
+# Of barriers that nobody should wait at until it is over.
+LONG_MS = 600_000
+
+
 class Client:
   """The key-value calls of JAX's DistributedRuntimeClient."""
 
   def __init__(self):
     self.values = {}
     self._lock = threading.Lock()
+    # Released by every look at a directory.
+    self.looks = threading.Semaphore(0)
 
   def key_value_set(self, key, value):
     with self._lock:
@@ -23,6 +30,7 @@ class Client:
       self.values[key] = value
 
   def key_value_dir_get(self, directory):
+    self.looks.release()
     with self._lock:
       return [(k, v) for k, v in self.values.items() if k.startswith(directory)]
 
@@ -32,7 +40,7 @@ class Client:
         del self.values[key]
 
 
-def _visit(keys_of_processes, client=None, timeout_ms=5000):
+def _visit(keys_of_processes, client=None, timeout_ms=LONG_MS):
   """What every process's visits to its keys, in their order, ended with."""
   client = client or Client()
   size = len(keys_of_processes)
@@ -46,12 +54,17 @@ def _visit(keys_of_processes, client=None, timeout_ms=5000):
         results[i].append('passed')
       except (PeerFailed, TimeoutError) as e:
         results[i].append(e)
-  threads = [threading.Thread(target=one, args=(i,)) for i in range(size)]
+  _in_threads([lambda i=i: one(i) for i in range(size)])
+  return results
+
+
+def _in_threads(functions):
+  threads = [threading.Thread(target=f, daemon=True) for f in functions]
   for thread in threads:
     thread.start()
   for thread in threads:
-    thread.join(30)
-  return results
+    thread.join(HANGS)
+    assert not thread.is_alive(), 'it hangs'
 
 
 def test_all_pass_again_and_again():
@@ -66,22 +79,23 @@ def test_nobody_passes_before_all_came():
   client = Client()
   first, second = (SaveBarrier('test', client, i, 2) for i in range(2))
   passed = []
-  thread = threading.Thread(
-      target=lambda: (first(key='k', timeout_ms=5000), passed.append(1)))
+  thread = threading.Thread(daemon=True, target=lambda: (
+      first(key='k', timeout_ms=LONG_MS), passed.append(1)))
   thread.start()
-  time.sleep(0.5)
+  # It has looked, and looked again.
+  for _ in range(3):
+    assert client.looks.acquire(timeout=HANGS)
   assert not passed
-  second(key='k', timeout_ms=5000)
-  thread.join(5)
+  second(key='k', timeout_ms=LONG_MS)
+  thread.join(HANGS)
   assert passed
 
 
 def test_failed_writer_releases_the_others_who_go_on_together():
   good = [_AFTER, '_async_write_complete.1', _AFTER, 'next']
   bad = [_AFTER, _AFTER, 'next']
-  began = time.monotonic()
+  # Not by the timeout, which is longer than a test may hang.
   results = _visit([good, bad, good])
-  assert time.monotonic() - began < 4
   assert results[1] == ['passed'] * 3
   for mine in (results[0], results[2]):
     assert isinstance(mine[1], PeerFailed) and 'process 1 could not' in str(mine[1])
@@ -121,10 +135,4 @@ def test_keys_of_two_barriers_do_not_meet(size):
   client = Client()
   for name in ('a', 'b'):
     barriers = [SaveBarrier(name, client, i, size) for i in range(size)]
-    threads = [threading.Thread(target=b, kwargs=dict(key='k', timeout_ms=5000))
-               for b in barriers]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join(10)
-      assert not thread.is_alive()
+    _in_threads([lambda b=b: b(key='k', timeout_ms=LONG_MS) for b in barriers])

@@ -7,7 +7,8 @@ import pytest
 from vit_jax import config as config_lib
 from vit_jax.data import open_input
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.plan import data_facts, memory, slices, trial
+from vit_jax.parallel import tpu_slices
+from vit_jax.plan import data_facts, memory, step_cost
 from vit_jax.runtime.errors import UserError
 from vit_jax.training import job as job_lib
 
@@ -37,26 +38,26 @@ def test_predicted_state_is_what_a_device_holds(fsdp):
   real = job_lib.build(config, mesh_lib.create(config.mesh), 10, 10)
   state = job_lib.init_state(real)
   # v5e:2x4 has as many devices as there are simulated ones.
-  target = trial.Target(slices.parse('v5e:2x4'))
-  result = trial.analyse(config, data_facts.find(config), target)
-  assert result.mesh == (8 // fsdp, fsdp)
-  assert result.params == _bytes_on_first_device(state.params)
-  assert result.opt_state == _bytes_on_first_device(state.opt_state)
-  assert result.ema == _bytes_on_first_device(state.ema)
-  assert result.total > result.params + result.opt_state + result.ema
+  target = step_cost.Target(tpu_slices.parse('v5e:2x4'))
+  cost = step_cost.from_shapes(config, data_facts.find(config), target)
+  assert cost.mesh == (8 // fsdp, fsdp)
+  assert cost.params == _bytes_on_first_device(state.params)
+  assert cost.opt_state == _bytes_on_first_device(state.opt_state)
+  assert cost.ema == _bytes_on_first_device(state.ema)
+  assert cost.total > cost.params + cost.opt_state + cost.ema
 
 
 def test_the_compute_type_is_that_of_a_tpu():
   config = _config()
-  result = trial.analyse(
-      config, data_facts.find(config), trial.Target(slices.parse('v5e:2x2')))
-  assert result.dtype == 'bfloat16'
+  cost = step_cost.from_shapes(
+      config, data_facts.find(config), step_cost.Target(tpu_slices.parse('v5e:2x2')))
+  assert cost.dtype == 'bfloat16'
 
 
 def _kept(**options):
   config = _config(**{f'model.{k}': v for k, v in options.items()},
                    **{'model.dtype': 'float32'})
-  mesh = memory.abstract_mesh(config, slices.parse('v5e:2x2'))
+  mesh = memory.abstract_mesh(config, tpu_slices.parse('v5e:2x2'))
   job = job_lib.build(config, mesh, 10, 10)
   return memory.activation_bytes(job.model, (8, 8))
 
@@ -77,7 +78,7 @@ def test_what_is_recomputed_is_not_kept():
 def test_accumulation_divides_activations():
   def of(steps):
     config = _config(accum_steps=steps)
-    mesh = memory.abstract_mesh(config, slices.parse('v5e:2x2'))
+    mesh = memory.abstract_mesh(config, tpu_slices.parse('v5e:2x2'))
     job = job_lib.build(config, mesh, 10, 10)
     return memory.estimate(job, (8, 8, 3))
   assert of(1).activations == 4 * of(4).activations > 0
@@ -87,19 +88,21 @@ def test_accumulation_divides_activations():
 def test_flops_of_a_step():
   """Closed form: 2 FLOPs a multiply-add, 3 passes, the images of a global batch."""
   config = _config()
-  result = trial.analyse(
-      config, data_facts.find(config), trial.Target(slices.parse('v5e:2x2')))
+  cost = step_cost.from_shapes(
+      config, data_facts.find(config), step_cost.Target(tpu_slices.parse('v5e:2x2')))
   L, D, F = 4, 32, 64
   block = 4 * L * D * D + 2 * L * L * D + 2 * L * D * F
   image = 2 * (L * 4 * 4 * 3 * D + 2 * block + D * 10)
-  assert result.model_flops == 3 * 32 * image
+  assert cost.model_flops == 3 * 32 * image
 
 
 def test_slices_multiply_devices():
   config = _config()
   facts = data_facts.find(config)
-  one, two = (trial.analyse(config, facts, trial.Target(slices.parse('v5e:2x2'), n))
-              for n in (1, 2))
+  one, two = (
+      step_cost.from_shapes(
+          config, facts, step_cost.Target(tpu_slices.parse('v5e:2x2'), n))
+      for n in (1, 2))
   assert (one.mesh, two.mesh) == ((4, 1), (8, 1))
 
 
@@ -111,8 +114,8 @@ def test_the_mesh_is_the_one_that_a_run_chooses(variant, mesh):
       'model.mlp_dim': 0, 'model.num_heads': 0, 'model.patch_size': [],
       'model.scan': True, 'model.remat': 'full', 'data.image_size': [224, 224],
       'batch_size': 1024, 'mesh.fsdp': 0})
-  target = trial.Target(slices.parse('v5e:16x16'))
-  chosen = trial.resolve(config, data_facts.find(config), target)
+  target = step_cost.Target(tpu_slices.parse('v5e:16x16'))
+  chosen = step_cost.resolve_mesh(config, data_facts.find(config), target)
   assert mesh_lib.shape(chosen.mesh, 256) == mesh
 
 
@@ -159,8 +162,8 @@ def test_flags_stand_for_data(tmp_path):
 def test_a_batch_that_does_not_divide_is_an_error():
   config = _config(batch_size=33)
   with pytest.raises(UserError, match='33'):
-    trial.analyse(config, data_facts.find(config),
-                  trial.Target(slices.parse('v5e:2x2')))
+    step_cost.from_shapes(config, data_facts.find(config),
+                          step_cost.Target(tpu_slices.parse('v5e:2x2')))
 
 
 def test_memory_of_real_runs():
@@ -177,7 +180,7 @@ def test_memory_of_real_runs():
         'data.image_size': [224, 224], 'batch_size': 64 * 16, 'ema_decay': 0.0,
         'mesh.fsdp': 1,
         **{f'model.{k}': v for k, v in options.items()}})
-    mesh = memory.abstract_mesh(config, slices.parse('v5e:4x4'))
+    mesh = memory.abstract_mesh(config, tpu_slices.parse('v5e:4x4'))
     job = job_lib.build(config, mesh, 1000, 10)
     return memory.estimate(job, (224, 224, 3)).total / 2**30
   found = np.array([total('L/16'), total('B/16'),

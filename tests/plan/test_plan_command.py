@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from vit_jax.cli.main import main
-from vit_jax.plan import compile as compile_lib
+from vit_jax.plan import environment, tpu_compiler
 
 HAS_LIBTPU = importlib.util.find_spec('libtpu') is not None
 needs_libtpu = pytest.mark.skipif(
@@ -40,7 +40,7 @@ def config(tmp_path):
 @pytest.fixture(autouse=True)
 def same_environment(monkeypatch):
   # It is for a process of its own; here JAX is running already.
-  monkeypatch.setattr(compile_lib, 'prepare_environment', lambda: None)
+  monkeypatch.setattr(environment, 'prepare', lambda: None)
 
 
 def test_fits(config, capsys):
@@ -92,7 +92,7 @@ def test_table(capsys):
 
 
 def test_without_libtpu(config, capsys, monkeypatch):
-  monkeypatch.setattr(compile_lib, 'available', lambda: False)
+  monkeypatch.setattr(tpu_compiler, 'available', lambda: False)
   assert main(['plan', config, '--topology=v5e:2x2', *TINY]) == 0
   assert "pip install 'vit_jax[plan]'" in capsys.readouterr().out
   assert main(['plan', config, '--topology=v5e:2x2', '--tune', *TINY]) == 2
@@ -109,7 +109,7 @@ def test_without_libtpu(config, capsys, monkeypatch):
     ('RESOURCE_EXHAUSTED: of another kind', 0, 0),
 ])
 def test_the_compilers_verdict_is_read(message, needed, usable):
-  found = compile_lib.parse_out_of_memory(message)
+  found = tpu_compiler.parse_out_of_memory(message)
   assert found.needed == pytest.approx(needed * 2**30)
   assert found.usable == pytest.approx(usable * 2**30)
 

@@ -7,10 +7,12 @@ import pytest
 
 from vit_jax import config as config_lib
 from vit_jax.config import loading
-from vit_jax.plan import data_facts, slices, trial, tune
+from vit_jax.parallel import tpu_slices
+from vit_jax.plan import data_facts, step_cost, tune
+from vit_jax.plan.cost_cache import CostCache
 from vit_jax.runtime.errors import UserError
 
-TARGET = trial.Target(slices.parse('v5e:4x4'))
+TARGET = step_cost.Target(tpu_slices.parse('v5e:4x4'))
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ class Compiler:
   def __call__(self, config, facts, target, cache):
     self.seen.append(config)
     model = config.model
-    result = trial.analyse(config, facts, target)
+    cost = step_cost.from_shapes(config, facts, target)
     form = (model.scan, model.remat)
     ms = {'none': 60, 'dots_no_batch': 70, 'full': 100}[model.remat] + 20 * model.scan
     ms += {16: -3, 4: -5, 1: 0}[config.mesh.fsdp]
@@ -47,7 +49,7 @@ class Compiler:
     ms += 30 * (config.accum_steps - 1)
     fits = form not in self.too_large
     return dataclasses.replace(
-        result, compiled=True, fits=fits, seconds=ms / 1e3 if fits else 0.0,
+        cost, compiled=True, fits=fits, seconds=ms / 1e3 if fits else 0.0,
         seconds_low=ms / 1e3 if fits else 0.0)
 
 
@@ -58,17 +60,17 @@ def _search(config, facts, compiler, limit=20):
 
 def test_the_best_of_every_stage_is_kept(config, facts):
   search = _search(config, facts, Compiler())
-  tries = search.run()
-  assert trial.settings(search.best.config, tune.tuned.SETTINGS) == {
+  trials = search.run()
+  assert tune.tuned_settings(search.best.config) == {
       'model.scan': False, 'model.remat': 'none', 'model.projection': 'auto',
       'mesh.data': -1, 'mesh.fsdp': 4, 'accum_steps': 1,
       'xla_options': (('xla_tpu_scoped_vmem_limit_kib', '65536'),)}
-  assert tries[0] is search.best
-  assert [t.time for t in tries] == sorted(t.time for t in tries)
+  assert trials[0] is search.best
+  assert [t.time for t in trials] == sorted(t.time for t in trials)
   # 60 - 5 - 10 ms.
   assert search.best.time == pytest.approx(0.045)
   # What the run computes is the same everywhere.
-  assert {(t.config.batch_size, t.config.seed) for t in tries} == {(1024, 0)}
+  assert {(t.config.batch_size, t.config.seed) for t in trials} == {(1024, 0)}
 
 
 def test_no_program_is_compiled_twice(config, facts):
@@ -90,8 +92,8 @@ def test_what_does_not_fit_is_passed_over(config, facts):
 
 def test_limit(config, facts):
   compiler = Compiler()
-  tries = _search(config, facts, compiler, limit=3).run()
-  assert len(tries) == len(compiler.seen) == 3
+  trials = _search(config, facts, compiler, limit=3).run()
+  assert len(trials) == len(compiler.seen) == 3
 
 
 def test_nothing_fits(config, facts):
@@ -136,12 +138,12 @@ def test_the_file_is_what_train_takes(config, facts, tmp_path, monkeypatch):
 
 def test_a_search_goes_on_from_its_file(tmp_path):
   path = tmp_path / 'results.json'
-  trial.Cache(path)['key'] = {'fits': True, 'seconds': 0.5}
-  again = trial.Cache(path)
+  CostCache(path)['key'] = {'fits': True, 'seconds': 0.5}
+  again = CostCache(path)
   assert 'key' in again and again['key']['seconds'] == 0.5
   path.write_text('half of a fi')
   with pytest.raises(UserError, match='Remove it'):
-    trial.Cache(path)
+    CostCache(path)
 
 
 def test_ranking_is_printed(config, facts):

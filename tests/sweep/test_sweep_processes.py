@@ -4,7 +4,6 @@ import json
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import time
 from typing import Any
@@ -90,13 +89,10 @@ def test_two_workers_share_a_directory(tmp_path: pathlib.Path) -> None:
 def test_two_processes_train_every_cell_together(tmp_path: pathlib.Path) -> None:
   alone, together = tmp_path / 'alone', tmp_path / 'together'
   runs.finish(_start(tmp_path, alone, '--tasks=few'))
-  with socket.socket() as s:
-    s.bind(('localhost', 0))
-    address = f'localhost:{s.getsockname()[1]}'
-  processes = [_start(
-      tmp_path, together, '--tasks=few', f'--coordinator_address={address}',
-      '--num_processes=2', f'--process_id={i}', devices=2) for i in range(2)]
-  outputs = [runs.finish(process)[0] for process in processes]
+  with runs.process_flags(2) as flags:
+    processes = [_start(tmp_path, together, '--tasks=few', *words, devices=2)
+                 for words in flags]
+    outputs = [runs.finish(process)[0] for process in processes]
   assert '4 of 4 cells are finished' in outputs[0]
   assert 'cell' not in outputs[1]
   expected, found = _metrics(alone), _metrics(together)
@@ -108,13 +104,9 @@ def test_two_processes_train_every_cell_together(tmp_path: pathlib.Path) -> None
 def test_an_error_of_the_first_process_ends_all(tmp_path: pathlib.Path) -> None:
   (tmp_path / 'sweep').mkdir()
   (tmp_path / 'sweep' / 'mine.txt').write_text('')
-  with socket.socket() as s:
-    s.bind(('localhost', 0))
-    address = f'localhost:{s.getsockname()[1]}'
-  processes = [_start(
-      tmp_path, tmp_path / 'sweep', f'--coordinator_address={address}',
-      '--num_processes=2', f'--process_id={i}') for i in range(2)]
-  for process in processes:
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 1
-    assert 'holds no sweep.json' in err
+  with runs.process_flags(2) as flags:
+    processes = [_start(tmp_path, tmp_path / 'sweep', *words) for words in flags]
+    for process in processes:
+      _, err = process.communicate(timeout=200)
+      assert process.returncode == 1
+      assert 'holds no sweep.json' in err

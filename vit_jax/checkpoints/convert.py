@@ -1,7 +1,6 @@
 """From a checkpoint of one code base to one of another, verified."""
 
 import contextlib
-import ctypes
 import dataclasses
 import json
 import sys
@@ -25,6 +24,7 @@ from vit_jax.checkpoints import (
 from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.worlds import FORMATS, WORLDS
 from vit_jax.config.sections import ModelSection
+from vit_jax.runtime import host_memory
 from vit_jax.runtime.errors import UserError
 from vit_jax.training.progress import duration
 
@@ -51,7 +51,7 @@ def convert(src, dst, to: str = '', *, verification: bool = True, stream=None,
   to = _format(to, str(dst))
   dst = epath.Path(dst)
   atomic.check_free(dst)
-  _return_freed_memory()
+  host_memory.return_freed()
   world = WORLDS[FORMATS[to]]
   with contextlib.ExitStack() as stack:
     model, grid, weights, report = stack.enter_context(load.fitted(src, **settings))
@@ -83,14 +83,6 @@ def listing(src, **settings) -> str:
   total = sum(w.nbytes for w in stored.values())
   return '\n'.join(
       [*lines, f'{len(stored)} arrays, {total:,} bytes', *described])
-
-
-def _return_freed_memory():
-  # Having freed a few large blocks, glibc takes later ones from a heap that it can't
-  # give back in part: peaks of 1.64 instead of 1.38 times an L/16 file.
-  with contextlib.suppress(OSError, AttributeError):
-    m_mmap_threshold = -3
-    ctypes.CDLL('libc.so.6').mallopt(m_mmap_threshold, 1 << 20)
 
 
 def _describe(model, grid, report):

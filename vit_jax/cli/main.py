@@ -14,7 +14,7 @@ import vit_jax
 from vit_jax.cli import config, convert, evaluate, plan, predict, sweep, train
 from vit_jax.runtime import platforms
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.stopping import Stopped
+from vit_jax.runtime.stopping import INTERRUPTED, Stopped
 
 # Libraries that would write to the user's screen. Set before they are imported;
 # who wants their messages sets the variables otherwise.
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 128 + signal.SIGPIPE
   except KeyboardInterrupt:
     print(f'vit_jax {args.command}: interrupted', file=sys.stderr)
-    return 128 + signal.SIGINT
+    return INTERRUPTED
   except Stopped as e:
     return e.exit_status
   return status or 0

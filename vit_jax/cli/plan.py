@@ -40,8 +40,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
-  from vit_jax.plan import compile as compile_lib
-  compile_lib.prepare_environment()
+  from vit_jax.plan import environment
+  environment.prepare()
   logs.quiet()
   from vit_jax.plan import command
   return command.run(args, overrides)

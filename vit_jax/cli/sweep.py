@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from vit_jax.cli import flags
 from vit_jax.runtime import logs
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.stopping import restartable
+from vit_jax.runtime.stopping import end_on_sigterm
 
 SUMMARY = 'run tasks x settings x seeds, select, and report'
 EXAMPLE = ('vit_jax sweep --config=configs/digits_sweep.py --workdir=/tmp/sweep '
@@ -36,7 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   flags.add_processes(parser)
 
 
-@restartable()
+@end_on_sigterm()
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   if args.plan and args.report:
     raise UserError('Give either --plan or --report.')

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from vit_jax.cli import flags
 from vit_jax.runtime import logs
-from vit_jax.runtime.stopping import restartable
+from vit_jax.runtime.stopping import end_on_sigterm
 
 SUMMARY = 'train or fine-tune, resuming where the work directory stands'
 EXAMPLE = ('vit_jax train --config=configs/digits.py --workdir=/tmp/digits '
@@ -20,7 +20,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   flags.add_processes(parser)
 
 
-@restartable()
+@end_on_sigterm()
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   config = flags.load_config(args, overrides)
   logs.quiet()

@@ -27,27 +27,27 @@ _LOCAL_RANKS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-  """This process among the others."""
+class ProcessSpec:
+  """This process among the others; as `jax.distributed.initialize` takes it."""
   # 'host:port' of process 0.
   address: str
   num_processes: int
   process_id: int
   # GPUs of the host that belong to this process; None: all.
-  local_device_ids: tuple | None = None
+  local_device_ids: tuple[int, ...] | None = None
 
 
-def explicit(address: str, num_processes: int, process_id: int) -> Place:
-  """The place that flags say; raises UserError for what can't be."""
+def explicit(address: str, num_processes: int, process_id: int) -> ProcessSpec:
+  """What flags say; raises UserError for what can't be."""
   if num_processes < 1 or not 0 <= process_id < num_processes:
     raise UserError(
         f'--process_id {process_id} of --num_processes {num_processes}: with '
         '--coordinator_address give both, ids from 0, or --multihost, where the '
         'launcher says them.')
-  return Place(address, num_processes, process_id, _own_devices())
+  return ProcessSpec(address, num_processes, process_id, _own_devices())
 
 
-def from_launcher(address: str) -> Place:
+def from_launcher(address: str) -> ProcessSpec:
   """The number and size that SLURM or MPI gave this process."""
   for number, size in _RANKS:
     if number in os.environ and size in os.environ:
@@ -59,8 +59,8 @@ def from_launcher(address: str) -> Place:
       '--process_id.')
 
 
-def detected(timeout: float) -> Place | None:
-  """The place that JAX finds out from the cluster; None if this JAX won't say.
+def detected(timeout: float) -> ProcessSpec | None:
+  """What JAX finds out from the cluster; None if this JAX won't say.
 
   Args:
     timeout: seconds to wait until the name of process 0's host can be resolved.
@@ -80,16 +80,16 @@ def detected(timeout: float) -> Place | None:
     raise UserError(
         f'--multihost: the cluster was recognised, but {type(e).__name__}: {e}. '
         'Give --coordinator_address, --num_processes and --process_id.') from e
-  if None in (address, size, number):
+  if address is None or size is None or number is None:
     raise UserError(
         '--multihost: this process runs in no cluster that JAX recognises (a SLURM '
         'step, Open MPI 4, a Cloud TPU VM, a GKE TPU job). With another MPI add '
         '--coordinator_address=HOST:PORT; elsewhere give it with --num_processes and '
         '--process_id.')
-  return Place(address, size, number, _own_devices())
+  return ProcessSpec(address, size, number, _own_devices())
 
 
-def _own_devices() -> tuple | None:
+def _own_devices() -> tuple[int, ...] | None:
   """One GPU each if the launcher started several processes on this host."""
   for number, tasks in _LOCAL_RANKS:
     # Such as '8', or '2(x3),1' for four hosts.

@@ -4,20 +4,20 @@ import atexit
 import contextlib
 import dataclasses
 import json
-import os
-import signal
-import sys
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
-from vit_jax.parallel import clusters, roll_call
-from vit_jax.parallel.watch import SILENCE, Watch
+from vit_jax.parallel import clusters, rendezvous
+from vit_jax.parallel.failure_detector import HEARTBEAT_TIMEOUT, FailureDetector
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.stopping import INTERRUPTED, Stopped, end_process
 
 # JAX's own health check aborts every process and names nobody that is of use; ours
 # comes first.
-_JAX_HEARTBEAT = int(SILENCE) + 30
+_JAX_HEARTBEAT_TIMEOUT = int(HEARTBEAT_TIMEOUT) + 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,32 +33,30 @@ class ProcessGroup:
 
 
 @contextlib.contextmanager
-def session(group: ProcessGroup):
+def session(group: ProcessGroup) -> Iterator[None]:
   """Runs its body as one process of a run, and ends all when one is lost.
 
   Raises:
     UserError: if the others don't come, or the flags don't fit.
   """
-  watch = initialize(group)
+  detector = initialize(group)
   try:
     yield
   except BaseException as error:
-    from vit_jax.runtime.stopping import Stopped
-    if watch and isinstance(error, Stopped):
-      watch.leave()
-    elif watch:
-      interrupted = isinstance(error, KeyboardInterrupt)
-      status = 128 + signal.SIGINT if interrupted else 1
+    if detector and isinstance(error, Stopped):
+      detector.leave()
+    elif detector:
+      status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
       # Runs before JAX's own, which waits for processes that are ending.
-      atexit.register(_exit_now, status)
-      watch.leave(error, status)
+      atexit.register(end_process, status)
+      detector.leave(error, status)
     raise
   else:
-    if watch:
-      watch.leave()
+    if detector:
+      detector.leave()
 
 
-def initialize(group: ProcessGroup) -> Watch | None:
+def initialize(group: ProcessGroup) -> FailureDetector | None:
   """Connects this process to the others, before JAX touches a device.
 
   Returns:
@@ -67,28 +65,29 @@ def initialize(group: ProcessGroup) -> Watch | None:
   if group.start_timeout <= 0:
     raise UserError(
         f'--start_timeout={group.start_timeout:g}; expected seconds, above 0.')
-  place = _place(group)
-  if place is None:
+  spec = _process_spec(group)
+  if spec is None:
     return None
-  members, lines = roll_call.hold(
-      place.address, place.num_processes, place.process_id, group.start_timeout)
+  members, connections = rendezvous.join(
+      spec.address, spec.num_processes, spec.process_id, group.start_timeout)
   jax.distributed.initialize(
-      place.address, place.num_processes, place.process_id,
-      local_device_ids=place.local_device_ids,
+      spec.address, spec.num_processes, spec.process_id,
+      local_device_ids=spec.local_device_ids,
       # JAX would give a process one GPU even if it has its host for itself.
       cluster_detection_method='deactivate',
       # Everybody is there: what is left is JAX's own greeting.
       initialization_timeout=max(60, int(group.start_timeout)),
-      heartbeat_timeout_seconds=_JAX_HEARTBEAT)
-  watch = Watch(members, place.process_id, lines)
-  watch.start()
-  return watch
+      heartbeat_timeout_seconds=_JAX_HEARTBEAT_TIMEOUT)
+  detector = FailureDetector(members, spec.process_id, connections)
+  detector.start()
+  return detector
 
 
-def _place(group):
+def _process_spec(group: ProcessGroup) -> clusters.ProcessSpec | None:
+  """This process among the others; None if it is alone, or JAX alone knows."""
   numbered = group.num_processes > 0 or group.process_id >= 0
   if group.coordinator_address:
-    roll_call.split_address(group.coordinator_address)
+    rendezvous.split_address(group.coordinator_address)
     if group.auto and not numbered:
       return clusters.from_launcher(group.coordinator_address)
     return clusters.explicit(
@@ -99,17 +98,11 @@ def _place(group):
         '--coordinator_address=HOST:PORT; give all three.')
   if not group.auto:
     return None
-  place = clusters.detected(group.start_timeout)
-  if place is None:
-    # Without our roll call a process that doesn't come stays nameless.
+  spec = clusters.detected(group.start_timeout)
+  if spec is None:
+    # Without our rendezvous a process that doesn't come stays nameless.
     jax.distributed.initialize(initialization_timeout=int(group.start_timeout))
-  return place
-
-
-def _exit_now(status):
-  sys.stdout.flush()
-  sys.stderr.flush()
-  os._exit(status)
+  return spec
 
 
 def is_main() -> bool:
@@ -117,7 +110,7 @@ def is_main() -> bool:
   return jax.process_index() == 0
 
 
-def barrier(name: str):
+def barrier(name: str) -> None:
   """Waits until every process has come here; does nothing on a single one."""
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
@@ -132,7 +125,7 @@ def anywhere(flag: bool) -> bool:
   return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
 
 
-def broadcast(value):
+def broadcast(value: Any) -> Any:
   """The first process's `value`, anything that JSON can hold; all of them must ask."""
   if jax.process_count() == 1:
     return value

@@ -1,5 +1,8 @@
 """The device mesh: axis `data` replicates parameters, axis `fsdp` shards them."""
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
@@ -11,10 +14,24 @@ from vit_jax.runtime.errors import UserError
 AXES = ('data', 'fsdp')
 
 
+class Device(Protocol):
+  """What is asked of a device: one of JAX, or what stands for it in a plan."""
+
+  @property
+  def platform(self) -> str: ...
+
+  @property
+  def device_kind(self) -> str: ...
+
+  def memory_stats(self) -> dict[str, int] | None:
+    """Such as 'bytes_limit'; None or an error where they are not known."""
+    ...
+
+
 def shape(section: MeshSection, num_devices: int) -> tuple[int, int]:
   """(data, fsdp) with -1 resolved; their product is the number of devices.
 
-  An `fsdp` of 0 counts as 1, or as -1 if `data` is given; see `choice.fit`.
+  An `fsdp` of 0 counts as 1, or as -1 if `data` is given; see `auto_mesh.fit`.
   """
   data, fsdp = section.data, section.fsdp
   given = f'config.mesh.data={data}, config.mesh.fsdp={fsdp}'
@@ -32,15 +49,15 @@ def shape(section: MeshSection, num_devices: int) -> tuple[int, int]:
   return data, fsdp
 
 
-def num_slices(devices) -> int:
+def num_slices(devices: Sequence[Device]) -> int:
   """How many TPU slices the devices belong to; 1 for anything else."""
   if devices[0].platform != 'tpu':
     return 1
   return len({getattr(d, 'slice_index', 0) for d in devices})
 
 
-def create(section: MeshSection, devices=None) -> Mesh:
-  """The mesh over `devices` (None: all), those of a plan's topology included.
+def create(section: MeshSection, devices: Iterable[Any] | None = None) -> Mesh:
+  """The mesh over JAX's `devices` (None: all), those of a plan's topology included.
 
   Within a slice, axes follow the torus. Over several slices, `data` is divided over
   them, as the network between slices is slow, and `fsdp` stays inside.
@@ -67,7 +84,7 @@ def create(section: MeshSection, devices=None) -> Mesh:
       (sizes[0] // slices, sizes[1]), (slices, 1), devices, **split)), AXES)
 
 
-def _on_torus(make):
+def _on_torus(make: Callable[..., np.ndarray]) -> np.ndarray:
   """A grid whose axes are whole torus axes if they can be, else parts of them."""
   try:
     return make()
@@ -84,7 +101,8 @@ def over_batch(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(AXES))
 
 
-def check_batch(mesh: Mesh, batch_size: int, accum_steps: int = 1, name='batch_size'):
+def check_batch(mesh: Mesh, batch_size: int, accum_steps: int = 1,
+                name: str = 'batch_size') -> None:
   """Raises UserError unless the batch divides over devices and micro-batches."""
   parts = mesh.size * accum_steps
   if batch_size % parts:

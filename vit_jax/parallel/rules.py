@@ -6,9 +6,11 @@ mesh axis. Every parameter matches exactly one row.
 
 import math
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from vit_jax.runtime.errors import UserError
 
@@ -65,9 +67,9 @@ MESH_AXES = {
 _STACKED = re.compile(r'Transformer/encoderblock/.*')
 
 
-def path_name(path) -> str:
+def path_name(path: Iterable[Any]) -> str:
   """'a/b/c' from a pytree path."""
-  def part(key):
+  def part(key: Any) -> str:
     for name in ('key', 'name', 'idx'):
       if hasattr(key, name):
         return str(getattr(key, name))
@@ -88,7 +90,9 @@ def logical_dims(name: str, ndim: int) -> tuple[str, ...]:
   return dims
 
 
-def partition_spec(name: str, shape: tuple, mesh) -> PartitionSpec:
+def partition_spec(
+    name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
+  """How a parameter is divided; raises UserError where a dim does not divide."""
   axes = []
   for dim, size in zip(logical_dims(name, len(shape)), shape, strict=True):
     axis = MESH_AXES[dim]
@@ -104,14 +108,7 @@ def partition_spec(name: str, shape: tuple, mesh) -> PartitionSpec:
   return PartitionSpec(*axes)
 
 
-def param_shardings(params, mesh):
-  """A `NamedSharding` for every leaf of a (possibly abstract) parameter tree."""
-  return jax.tree_util.tree_map_with_path(
-      lambda path, x: NamedSharding(
-          mesh, partition_spec(path_name(path), x.shape, mesh)), params)
-
-
-def state_shardings(state, mesh):
+def state_shardings(state: Any, mesh: Mesh) -> Any:
   """Shardings of a whole (abstract) training state.
 
   Optimizer state and EMA hold copies of the parameter tree somewhere below
@@ -122,7 +119,7 @@ def state_shardings(state, mesh):
   params = {path_name(path): x.shape for path, x
             in jax.tree_util.tree_leaves_with_path(state.params)}
 
-  def sharding(path, x):
+  def sharding(path: Iterable[Any], x: Any) -> NamedSharding:
     parts = path_name(path).split('/')
     for i in range(len(parts)):
       name = '/'.join(parts[i:])
@@ -133,7 +130,12 @@ def state_shardings(state, mesh):
   return jax.tree_util.tree_map_with_path(sharding, state)
 
 
-def bytes_per_device(tree, shardings) -> int:
+def total_bytes(tree: Any) -> int:
+  """Bytes of a whole (abstract) tree."""
+  return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def bytes_per_device(tree: Any, shardings: Any) -> int:
   """Bytes that one device holds of an abstract tree laid out by `shardings`."""
   sizes = jax.tree.map(
       lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize,
@@ -141,6 +143,6 @@ def bytes_per_device(tree, shardings) -> int:
   return sum(jax.tree.leaves(sizes))
 
 
-def bytes_held(tree) -> int:
+def bytes_held(tree: Any) -> int:
   """`bytes_per_device` of an abstract tree whose leaves carry their shardings."""
   return bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))

@@ -1,8 +1,9 @@
 """What a plan needs to know of a data set that may not be on this machine."""
 
 import dataclasses
+from typing import NoReturn
 
-from vit_jax.config.sections import Config, DataSection
+from vit_jax.config.sections import Config, DataSection, PreprocessSection
 from vit_jax.data import (
     builders,
     labels,
@@ -33,28 +34,29 @@ class Facts:
   """
   num_classes: int
   num_examples: int
-  stored_shape: tuple
-  remaining: object
+  stored_shape: tuple[int, int, int]
+  remaining: PreprocessSection
   origin: str
 
 
 class _Described:
   """See `sources.Examples`: metadata without examples."""
 
-  def __init__(self, num_examples, class_names, image_shape):
+  def __init__(self, num_examples: int, class_names: list[str],
+               image_shape: tuple[int, ...] | None) -> None:
     self._num_examples = num_examples
     self.class_names, self.image_shape = class_names, image_shape
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self._num_examples
 
-  def check_files(self):
+  def check_files(self) -> NoReturn:
     raise UserError('This data set is only described; nothing can be read of it.')
 
-  def read(self, i):
+  def read(self, i: int) -> NoReturn:
     self.check_files()
 
-  def where(self, i):
+  def where(self, i: int) -> str:
     return 'a data set that is only described'
 
 
@@ -96,7 +98,8 @@ def total_steps(config: Config, facts: Facts) -> int:
       config.total_epochs * facts.num_examples / config.batch_size))
 
 
-def _metadata(data: DataSection, num_classes: int, error):
+def _metadata(data: DataSection, num_classes: int,
+              error: UserError) -> tuple[int, tuple[int, ...] | None]:
   """(number of classes, image shape or None) without prepared data."""
   if data.label_rule:
     num_classes = num_classes or len(labels.find(data.label_rule).class_names)
@@ -114,9 +117,9 @@ def _metadata(data: DataSection, num_classes: int, error):
     return num_classes, None
   features = record_features.flat_features(builders.features(builder))
   image = features.get(data.image_key)
-  shape = tuple(image.shape) if image is not None else (None,)
+  shape = tuple(image.shape) if image is not None else ()
   num_classes = num_classes or len(record_labels.open_labels(builder, data).class_names)
-  return num_classes, shape if all(shape) else None
+  return num_classes, shape if shape and all(shape) else None
 
 
 def _table_size(data: DataSection) -> int:

@@ -56,7 +56,7 @@ class Instruction:
         return re.findall(r'[\w.\-]+', names)
     return []
 
-  def number(self, key: str):
+  def number(self, key: str) -> int | None:
     """A whole number of the backend's configuration, or None."""
     match = re.search(rf'"{key}":"?(\d+)', self.attributes)
     return int(match[1]) if match else None
@@ -74,13 +74,13 @@ class Instruction:
 class Computation:
   """A sequence of instructions, in the order of the schedule."""
 
-  def __init__(self, name: str):
+  def __init__(self, name: str) -> None:
     self.name = name
     self.instructions: list[Instruction] = []
     self.by_name: dict[str, Instruction] = {}
     self.root: Instruction | None = None
 
-  def add(self, instruction: Instruction):
+  def add(self, instruction: Instruction) -> None:
     self.instructions.append(instruction)
     self.by_name[instruction.name] = instruction
     if instruction.root:
@@ -103,7 +103,9 @@ class Program:
 
 def parse(text: str) -> Program:
   """The program in a compiled module's text; ValueError if it holds no entry."""
-  computations, entry, current = {}, None, None
+  computations: dict[str, Computation] = {}
+  entry: Computation | None = None
+  current: Computation | None = None
   for line in text.splitlines():
     if current is None:
       head = _HEAD.match(line)
@@ -133,7 +135,7 @@ def arrays(text: str) -> tuple[Array, ...]:
   return tuple(found)
 
 
-def _instruction(line):
+def _instruction(line: str) -> Instruction | None:
   name = _NAME.match(line)
   if not name:
     return None
@@ -154,7 +156,7 @@ def _instruction(line):
       name[2], opcode, arrays(shape), operands, attributes, bool(name[1]))
 
 
-def _closing(text):
+def _closing(text: str) -> int:
   """Position behind the parenthesis that closes the one at the start."""
   depth = 0
   for match in re.finditer(r'[()]', text):
@@ -164,7 +166,8 @@ def _closing(text):
   return len(text)
 
 
-def trip_count(program: Program, computation: Computation, loop: Instruction):
+def trip_count(program: Program, computation: Computation,
+               loop: Instruction) -> int | None:
   """How often the body of a `while` runs, or None if its text doesn't say.
 
   JAX's scans and fori_loops count an integer from a constant to a constant; the
@@ -180,19 +183,20 @@ def trip_count(program: Program, computation: Computation, loop: Instruction):
   if test is None or test.opcode != 'compare' or len(test.operands) != 2:
     return None
   start = computation.by_name.get(loop.operands[0])
-  sides = [_value(condition, name, start, computation) for name in test.operands]
+  begin, end = (_value(condition, name, start, computation) for name in test.operands)
   direction = test.attribute('direction')
   counter = _tuple_index(condition, test.operands[0])
-  if None in sides or counter is None or direction not in ('LT', 'LE'):
+  if begin is None or end is None or counter is None or direction not in ('LT', 'LE'):
     return None
   step = _increment(program.computations[loop.called('body')[0]], counter)
   if not step or step < 0:
     return None
-  span = sides[1] - sides[0] + (direction == 'LE')
+  span = end - begin + (direction == 'LE')
   return max(0, -(-span // step))
 
 
-def _value(condition, name, start, outside):
+def _value(condition: Computation, name: str, start: Instruction | None,
+           outside: Computation) -> int | None:
   """The whole number that a side of the test has before the first turn, or None."""
   found = condition.by_name[name]
   if found.opcode == 'constant':
@@ -203,14 +207,14 @@ def _value(condition, name, start, outside):
   return _constant(outside, start.operands[index])
 
 
-def _tuple_index(computation, name):
+def _tuple_index(computation: Computation, name: str) -> int | None:
   found = computation.by_name[name]
   if found.opcode != 'get-tuple-element':
     return None
   return int(found.attribute('index'))
 
 
-def _constant(computation, name):
+def _constant(computation: Computation, name: str) -> int | None:
   found = computation.by_name.get(name)
   while found is not None and found.opcode in ('copy', 'bitcast', 'convert'):
     found = computation.by_name.get(found.operands[0])
@@ -219,7 +223,7 @@ def _constant(computation, name):
   return _integer(found.operands[0])
 
 
-def _increment(body, counter):
+def _increment(body: Computation, counter: int) -> int:
   """What a turn adds to element `counter` of the loop's tuple; 1 if it is hidden."""
   if body.root is None or body.root.opcode != 'tuple':
     return 1
@@ -232,7 +236,7 @@ def _increment(body, counter):
                if c is not None), 1)
 
 
-def _integer(text):
+def _integer(text: str) -> int | None:
   try:
     return int(text)
   except ValueError:

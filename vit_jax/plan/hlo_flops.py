@@ -6,11 +6,14 @@ instruction, so that a caller can multiply. A multiply-add is 2.
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vit_jax.plan.hlo import Computation, Instruction, Program
 
-def flops(program, computation, i) -> int:
+
+def flops(program: Program, computation: Computation, i: Instruction) -> int:
   """Of one instruction; a fusion counts what it holds."""
   if i.opcode == 'convolution':
     return _convolution(computation, i)
@@ -22,20 +25,20 @@ def flops(program, computation, i) -> int:
   return sum(flops(program, c, x) for c in inner for x in c.instructions)
 
 
-def _dot(computation, i):
+def _dot(computation: Computation, i: Instruction) -> int:
   left = computation.by_name[i.operands[0]].arrays[0].dims
   contracted = re.findall(r'\d+', i.attribute('lhs_contracting_dims'))
   return 2 * i.arrays[0].elements * math.prod(left[int(d)] for d in contracted)
 
 
-def _convolution(computation, i):
+def _convolution(computation: Computation, i: Instruction) -> int:
   """Products of input and kernel positions that both exist, as XLA counts them."""
   left, right = (computation.by_name[n].arrays[0].dims for n in i.operands[:2])
-  labels = re.match(r'(\w+)_(\w+)->(\w+)', i.attribute('dim_labels'))
-  in_labels, kernel_labels, out_labels = labels.groups()
+  [(in_labels, kernel_labels, out_labels)] = re.findall(
+      r'(\w+)_(\w+)->(\w+)', i.attribute('dim_labels'))
   out = i.arrays[0].dims
-  products = (kernel_size(right, kernel_labels, 'i') *
-              kernel_size(right, kernel_labels, 'o') *
+  products = (_size(right, kernel_labels, 'i') *
+              _size(right, kernel_labels, 'o') *
               out[out_labels.index('b')])
   window = _window(i.attribute('window'))
   for position, label in enumerate(sorted(c for c in in_labels if c.isdigit())):
@@ -45,18 +48,18 @@ def _convolution(computation, i):
   return 2 * products
 
 
-def kernel_size(dims, labels, label) -> int:
+def _size(dims: Sequence[int], labels: str, label: str) -> int:
   return dims[labels.index(label)]
 
 
-def _window(text):
+def _window(text: str) -> dict[str, list[str]]:
   """'{size=2x2 pad=0_0x1_1 ...}' as lists by name."""
   fields = dict(re.findall(r'(\w+)=([^\s}]+)', text))
   return {name: values.split('x') for name, values in fields.items()
           if name != 'rhs_reversal'}
 
 
-def _valid(size, kernel, out, window):
+def _valid(size: int, kernel: int, out: int, window: Mapping[str, str]) -> int:
   """Pairs of output and kernel positions that meet an element, along one dim."""
   stride, dilation, base = (
       int(window.get(n, 1)) for n in ('stride', 'rhs_dilate', 'lhs_dilate'))

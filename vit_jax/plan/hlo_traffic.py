@@ -1,6 +1,9 @@
 """Bytes that an instruction of a compiled program moves to and from HBM."""
 
+from collections.abc import Iterable
+
 from vit_jax.plan import hlo
+from vit_jax.plan.hlo import Computation, Instruction, Program
 
 # They move nothing, or their bytes belong to another instruction.
 _FREE = ('parameter', 'constant', 'get-tuple-element', 'tuple', 'bitcast', 'after-all',
@@ -9,7 +12,7 @@ _FREE = ('parameter', 'constant', 'get-tuple-element', 'tuple', 'bitcast', 'afte
 _VIEWS = ('bitcast', 'reshape', 'copy', 'convert')
 
 
-def hbm_bytes(program, computation, i) -> int:
+def hbm_bytes(program: Program, computation: Computation, i: Instruction) -> int:
   """Bytes read from and written to HBM; what stays in VMEM is free.
 
   Of an operand that is only sliced the slices count, of one that is updated in place
@@ -37,17 +40,17 @@ def hbm_bytes(program, computation, i) -> int:
   return read + _written(inner, i)
 
 
-def _in_hbm(arrays):
+def _in_hbm(arrays: Iterable[hlo.Array]) -> int:
   return sum(a.bytes for a in arrays if a.space == hlo.HBM)
 
 
-def _slice_start(computation, i):
+def _slice_start(computation: Computation, i: Instruction) -> int:
   # The result is (operands, slice, ...).
   sliced = i.arrays[len(computation.operands(i)):][:1]
   return sum(a.bytes for a in sliced)
 
 
-def _users(inner, x):
+def _users(inner: Computation, x: Instruction) -> list[Instruction]:
   """The instructions that use `x`, looking through views of it."""
   found = []
   for user in inner.instructions:
@@ -56,7 +59,7 @@ def _users(inner, x):
   return found
 
 
-def _read(inner, parameter, operand):
+def _read(inner: Computation, parameter: Instruction, operand: Instruction) -> int:
   """Bytes of an operand of a fusion that it reads."""
   whole = _in_hbm(operand.arrays)
   if not whole:
@@ -70,7 +73,7 @@ def _read(inner, parameter, operand):
   return min(part, whole)
 
 
-def _written(inner, i):
+def _written(inner: Computation, i: Instruction) -> int:
   """Bytes of the results of a fusion that it writes."""
   root = inner.root
   if root is None:

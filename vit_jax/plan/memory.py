@@ -7,17 +7,19 @@ differentiation keeps, which is an estimate: the compiler fuses and recomputes.
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax.sharding import Mesh
 
 from vit_jax.config.sections import Config
 from vit_jax.models import vit
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.parallel import rules
-from vit_jax.plan.slices import Slice
+from vit_jax.parallel.tpu_slices import Slice
 from vit_jax.training import job as job_lib
 
 # What a compiled program cannot use of a device's memory; the TPU compiler says
@@ -33,6 +35,9 @@ class Device:
   slice_index: int
   platform: str = 'tpu'
   process_index: int = 0
+
+  def memory_stats(self) -> None:
+    """Nobody knows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +63,13 @@ class Memory:
 def abstract_mesh(config: Config, slice_: Slice, slices: int = 1) -> Mesh:
   """The mesh of a run on that many slices, of devices that are only named."""
   count = slice_.devices * slices
-  kind = slice_.generation.device_kind
+  kind = slice_.generation.device_kinds[0]
   devices = [Device(i, kind, i // slice_.devices) for i in range(count)]
   shape = mesh_lib.shape(config.mesh, count)
   return Mesh(np.array(devices, object).reshape(shape), mesh_lib.AXES)
 
 
-def estimate(job: job_lib.Job, stored_shape) -> Memory:
+def estimate(job: job_lib.Job, stored_shape: tuple[int, int, int]) -> Memory:
   """Memory of the train step of a job on an abstract mesh.
 
   Args:
@@ -84,7 +89,7 @@ def estimate(job: job_lib.Job, stored_shape) -> Memory:
 
 
 @functools.lru_cache
-def activation_bytes(model, image_size: tuple) -> int:
+def activation_bytes(model: nn.Module, image_size: tuple[int, int]) -> int:
   """Bytes per image that the forward pass leaves for the backward pass.
 
   For unrolled blocks without rematerialisation those of the policy 'dots': whatever
@@ -106,23 +111,23 @@ def activation_bytes(model, image_size: tuple) -> int:
   return kept
 
 
-def _kept(model, image_size):
+def _kept(model: nn.Module, image_size: tuple[int, int]) -> int:
   """Bytes of the residuals that grow with the batch, per image."""
-  def residuals(params, images):
-    def loss(params):
+  def residuals(params: Any, images: jax.Array) -> Any:
+    def loss(params: Any) -> jax.Array:
       logits, _ = model.apply(
           {'params': params}, images, train=True,
           rngs={'dropout': jax.random.key(0)})
       return logits.astype(jnp.float32).sum()
     return jax.vjp(loss, params)[1]
 
-  def image(batch):
+  def image(batch: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((batch, *image_size, 3), jnp.float32)
   params = jax.eval_shape(
       lambda x: model.init(jax.random.key(0), x)['params'], image(1))
-  sizes = [sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(
-      jax.eval_shape(residuals, params, image(batch)))) for batch in (1, 2)]
-  return sizes[1] - sizes[0]
+  one, two = (rules.total_bytes(jax.eval_shape(residuals, params, image(batch)))
+              for batch in (1, 2))
+  return two - one
 
 
 def usable(slice_: Slice) -> int:

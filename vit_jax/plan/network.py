@@ -6,10 +6,12 @@ A plain model, good to a factor of two: bytes over links, no latency, no content
 import dataclasses
 import math
 import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from vit_jax.plan.slices import Slice
+from vit_jax.parallel.tpu_slices import Slice
 
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all',
                'collective-permute', 'ragged-all-to-all', 'collective-broadcast')
@@ -28,13 +30,13 @@ class Network:
   coordinates: np.ndarray
 
   @staticmethod
-  def of(slice_: Slice, mesh_devices) -> 'Network':
+  def of(slice_: Slice, mesh_devices: Iterable[Any]) -> 'Network':
     """Of the devices of a mesh, in the mesh's order."""
     dims = len(slice_.shape)
     return Network(slice_, np.array(
         [tuple(d.coords)[:dims] for d in mesh_devices]).reshape(-1, dims))
 
-  def seconds(self, kind: str, payload: int, group) -> float:
+  def seconds(self, kind: str, payload: float, group: Sequence[int] | None) -> float:
     """Of one collective over a group of device numbers.
 
     Args:
@@ -42,7 +44,7 @@ class Network:
       payload: bytes of the whole array on one device: what is reduced, or gathered.
       group: device numbers; None: all devices.
     """
-    group = np.arange(len(self.coordinates)) if group is None else np.asarray(group)
+    group = range(len(self.coordinates)) if group is None else group
     n = len(group)
     if n < 2:
       return 0.0
@@ -50,7 +52,7 @@ class Network:
         kind, (n - 1) / n)
     return share * payload / (self.links(group) * self._link_bytes_per_second)
 
-  def links(self, group) -> int:
+  def links(self, group: Sequence[int]) -> int:
     """Links in one direction that a ring algorithm keeps busy at every chip.
 
     One per dim of the network that the group extends over, two where that dim is a
@@ -64,18 +66,18 @@ class Network:
         links += 2 if taken == size and self.slice.wraps(dim) else 1
     return max(links, 1)
 
-  def seconds_between_slices(self, payload: int) -> float:
+  def seconds_between_slices(self, payload: float) -> float:
     """Of `payload` bytes that a device sends to other slices."""
     rate = self.slice.generation.dcn_gbps * 1e9
     return payload * self.slice.generation.devices_per_chip / rate
 
   @property
-  def _link_bytes_per_second(self):
+  def _link_bytes_per_second(self) -> float:
     generation = self.slice.generation
     return generation.link_gbps * 1e9 / generation.devices_per_chip
 
 
-def first_group(text: str):
+def first_group(text: str) -> list[int] | None:
   """The first group of an instruction's `replica_groups`, all being alike.
 
   Args:
@@ -100,7 +102,7 @@ def first_group(text: str):
   return None
 
 
-def _mesh_group(axes, taken):
+def _mesh_group(axes: str, taken: str) -> list[int]:
   sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", axes)}
   numbers = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
   chosen = {}
@@ -113,5 +115,5 @@ def _mesh_group(axes, taken):
   return numbers[index].ravel().tolist()
 
 
-def _numbers(text):
+def _numbers(text: str) -> tuple[int, ...]:
   return tuple(int(n) for n in text.split(',') if n)

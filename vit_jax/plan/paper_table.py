@@ -6,6 +6,9 @@ pass costs twice its forward pass, and an epoch has the 303 million images and i
 224 pixels that the paper names.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from vit_jax.models import variants
 
 JFT_IMAGES = 303e6
@@ -40,7 +43,7 @@ ROWS = (
 )
 
 
-def exaflops(variant: str, options: dict, epochs: float) -> float:
+def exaflops(variant: str, options: Mapping[str, Any], epochs: float) -> float:
   """Of pre-training a model on JFT-300M."""
   model = variants.create(variant, JFT_CLASSES, **options)
   return 3 * model.flops(_SIZE) * JFT_IMAGES * epochs / 1e18

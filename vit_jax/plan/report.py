@@ -3,7 +3,8 @@
 import os
 
 from vit_jax.config.sections import Config
-from vit_jax.plan.trial import Result, Target
+from vit_jax.plan.data_facts import Facts
+from vit_jax.plan.step_cost import StepCost, Target
 
 ASSUMPTIONS = (
     'Step times are estimates; nothing was measured on a TPU. They are the TPU '
@@ -16,20 +17,20 @@ ASSUMPTIONS = (
     'credit.')
 
 
-def page(config: Config, facts, target: Target, result: Result) -> str:
+def page(config: Config, facts: Facts, target: Target, cost: StepCost) -> str:
   """Everything there is to say of one configuration on its slices."""
   examples = f'{facts.num_examples:,}' if facts.num_examples else 'unknown number of'
-  rows = [('slice', _slice(target)), ('mesh', _mesh(config, target, result)),
+  rows = [('slice', _slice(target)), ('mesh', _mesh(config, target, cost)),
           ('data', f'{config.data.name}[{config.data.train_split}]: '
            f'{examples} examples, '
            f'{facts.num_classes} classes, from {facts.origin}'),
-          ('length', f'{result.total_steps:,} steps of {config.batch_size:,} images')]
-  rows += _memory(target, result)
-  rows += _arithmetic(config, target, result)
-  if result.seconds:
-    rows += _time(config, target, result)
+          ('length', f'{cost.total_steps:,} steps of {config.batch_size:,} images')]
+  rows += _memory(target, cost)
+  rows += _arithmetic(target, cost)
+  if cost.seconds:
+    rows += _time(config, target, cost)
   text = '\n'.join(f'{name:>12}  {value}' for name, value in rows)
-  return f'{text}\n{verdict(config, result)}'
+  return f'{text}\n{verdict(config, cost)}'
 
 
 def assumptions(target: Target) -> str:
@@ -39,26 +40,26 @@ def assumptions(target: Target) -> str:
       peak=chip.peak_tflops)
 
 
-def verdict(config: Config, result: Result) -> str:
+def verdict(config: Config, cost: StepCost) -> str:
   """Whether it fits; if not, by how much, and what to try."""
-  how = '' if result.compiled else ' by the estimate from shapes'
-  if result.fits:
-    free = result.usable - result.total
-    return f'fits{how}: {gib(free)} of {gib(result.usable)} usable are left.'
-  if result.problem and not result.problem.startswith('out of memory'):
-    return f'does not compile: {result.problem}'
-  lacking = result.total - result.usable
+  how = '' if cost.compiled else ' by the estimate from shapes'
+  if cost.fits:
+    free = cost.usable - cost.total
+    return f'fits{how}: {gib(free)} of {gib(cost.usable)} usable are left.'
+  if cost.problem and not cost.problem.startswith('out of memory'):
+    return f'does not compile: {cost.problem}'
+  lacking = cost.total - cost.usable
   # The compiler may have stopped before it counted everything.
-  least = 'at least ' if result.compiled else ''
+  least = 'at least ' if cost.compiled else ''
   missing = f': {least}{gib(lacking)} too much' if lacking > 0 else ''
   return (f'does not fit{how}{missing} on each device. Try, in this order: '
-          f'{"; ".join(remedies(config, result))}. Or let --tune find out.')
+          f'{"; ".join(remedies(config, cost))}. Or let --tune find out.')
 
 
-def remedies(config: Config, result: Result) -> list[str]:
+def remedies(config: Config, cost: StepCost) -> list[str]:
   """Settings that need less memory, the cheapest in time first."""
   found = []
-  if result.mesh[1] == 1:
+  if cost.mesh[1] == 1:
     found.append('--config.mesh.fsdp=16 or another divisor of the devices, which '
                  'divides parameters and optimizer state')
   if config.optimizer.moment_dtype == 'float32':
@@ -74,7 +75,7 @@ def remedies(config: Config, result: Result) -> list[str]:
   return found
 
 
-def _slice(target):
+def _slice(target: Target) -> str:
   chip, s = target.slice.generation, target.slice
   also = f' = {s.accelerator_type}' if s.accelerator_type else ''
   hosts = s.hosts * target.slices
@@ -83,8 +84,8 @@ def _slice(target):
           f'{chip.hbm_gib:g} GiB each')
 
 
-def _mesh(config, target, result):
-  data, fsdp = result.mesh
+def _mesh(config: Config, target: Target, cost: StepCost) -> str:
+  data, fsdp = cost.mesh
   per_device = config.batch_size // target.devices
   accum = (f' in {config.accum_steps} accumulation steps'
            if config.accum_steps > 1 else '')
@@ -92,71 +93,72 @@ def _mesh(config, target, result):
           f'{target.devices} devices{accum}')
 
 
-def _memory(target, result):
+def _memory(target: Target, cost: StepCost) -> list[tuple[str, str]]:
   chip = target.slice.generation
   unit = 'device' if chip.devices_per_chip > 1 else 'chip'
-  ema = f', moving average {gib(result.ema)}' if result.ema else ''
-  rows = [('state', f'parameters {gib(result.params)}, optimizer '
-           f'{gib(result.opt_state)}{ema} per {unit}')]
+  ema = f', moving average {gib(cost.ema)}' if cost.ema else ''
+  rows = [('state', f'parameters {gib(cost.params)}, optimizer '
+           f'{gib(cost.opt_state)}{ema} per {unit}')]
   capacity = gib(target.slice.hbm_bytes)
-  if not result.compiled:
-    others = result.total - result.params - result.opt_state - result.ema
-    rows.append(('HBM', f'about {gib(result.total)} of {capacity} per {unit}: state '
+  if not cost.compiled:
+    others = cost.total - cost.params - cost.opt_state - cost.ema
+    rows.append(('HBM', f'about {gib(cost.total)} of {capacity} per {unit}: state '
                  f'and {gib(others)} gradients, activations and batch (estimated '
                  'from shapes)'))
-  elif result.arguments:
-    state = result.params + result.opt_state + result.ema
-    rows.append(('HBM', f'{gib(result.total)} of {capacity} per {unit}, as the '
+  elif cost.arguments:
+    state = cost.params + cost.opt_state + cost.ema
+    rows.append(('HBM', f'{gib(cost.total)} of {capacity} per {unit}, as the '
                  f'compiler allocates it: state {gib(state)}, batch and padding '
-                 f'{gib(result.arguments - state)}, temporaries '
-                 f'{gib(result.temporaries)}, program {gib(result.code)}'))
+                 f'{gib(cost.arguments - state)}, temporaries '
+                 f'{gib(cost.temporaries)}, program {gib(cost.code)}'))
   return rows
 
 
-def _arithmetic(config, target, result):
-  bound = result.model_flops / (target.devices * target.slice.peak_flops)
-  rows = [('FLOPs', f'{si(result.model_flops)}FLOPs per step for the model (3 x '
+def _arithmetic(target: Target, cost: StepCost) -> list[tuple[str, str]]:
+  bound = cost.model_flops / (target.devices * target.slice.peak_flops)
+  rows = [('FLOPs', f'{si(cost.model_flops)}FLOPs per step for the model (3 x '
            f'forward); at the peak rate that alone takes {bound * 1e3:.1f} ms'
-           + ('' if result.seconds else
-              f', the schedule {bound * result.total_steps / 3600:,.2f} hours'))]
-  if result.program_flops:
-    whole = result.program_flops * target.devices
+           + ('' if cost.seconds else
+              f', the schedule {bound * cost.total_steps / 3600:,.2f} hours'))]
+  if cost.program_flops:
+    whole = cost.program_flops * target.devices
     xla = ''
-    if result.xla_flops:
-      difference = result.program_flops / result.xla_flops - 1
+    if cost.xla_flops:
+      difference = cost.program_flops / cost.xla_flops - 1
       xla = (f"; XLA's own count differs by {difference:+.1%}, as it holds elementwise "
              'work, too')
     rows.append(('', f'{si(whole)}FLOPs in the compiled program, '
-                 f'{whole / result.model_flops:.2f} times as many, in {result.dtype}'
+                 f'{whole / cost.model_flops:.2f} times as many, in {cost.dtype}'
                  f'{xla}'))
   return rows
 
 
-def _time(config, target, result):
+def _time(config: Config, target: Target,
+          cost: StepCost) -> list[tuple[str, str]]:
   rows = [('collectives', ', '.join(
       f'{count:,} {kind} of {si(size)}B' for kind, (count, size)
-      in result.collectives.items()) or 'none')]
-  rows.append(('network', f'busy {result.network_busy * 1e3:.1f} ms, waited for '
-               f'{result.network_exposed * 1e3:.1f} ms of a step'))
-  hbm = result.hbm_bytes / target.slice.hbm_bytes_per_second
-  rows.append(('HBM traffic', f'{si(result.hbm_bytes)}B a step, {hbm * 1e3:.1f} ms at '
+      in cost.collectives.items()) or 'none')]
+  rows.append(('network', f'busy {cost.network_busy * 1e3:.1f} ms, waited for '
+               f'{cost.network_exposed * 1e3:.1f} ms of a step'))
+  hbm = cost.hbm_bytes / target.slice.hbm_bytes_per_second
+  rows.append(('HBM traffic', f'{si(cost.hbm_bytes)}B a step, {hbm * 1e3:.1f} ms at '
                'the peak rate'))
-  rows.append(('step', f'about {result.seconds * 1e3:.1f} ms (low '
-               f'{result.seconds_low * 1e3:.1f}): '
-               f'{config.batch_size / result.seconds:,.0f} images/s, MFU '
-               f'{mfu(target, result):.1%} (low {mfu(target, result, low=True):.1%})'))
-  seconds = result.total_steps * result.seconds
+  rows.append(('step', f'about {cost.seconds * 1e3:.1f} ms (low '
+               f'{cost.seconds_low * 1e3:.1f}): '
+               f'{config.batch_size / cost.seconds:,.0f} images/s, MFU '
+               f'{mfu(target, cost):.1%} (low {mfu(target, cost, low=True):.1%})'))
+  seconds = cost.total_steps * cost.seconds
   chips = target.slice.chips * target.slices
   rows.append(('schedule', f'about {seconds / 3600:,.2f} hours, '
                f'{seconds / 3600 * chips:,.1f} chip-hours'))
-  rows += [('note', note) for note in result.notes]
+  rows += [('note', note) for note in cost.notes]
   return rows
 
 
-def mfu(target: Target, result: Result, low: bool = False) -> float:
+def mfu(target: Target, cost: StepCost, low: bool = False) -> float:
   """Model FLOPs utilisation: model FLOPs over peak FLOPs in the estimated time."""
-  seconds = result.seconds_low if low else result.seconds
-  return result.model_flops / (target.devices * target.slice.peak_flops * seconds)
+  seconds = cost.seconds_low if low else cost.seconds
+  return cost.model_flops / (target.devices * target.slice.peak_flops * seconds)
 
 
 def gib(count: float) -> str:

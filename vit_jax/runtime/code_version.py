@@ -15,11 +15,11 @@ def current() -> str | None:
 
 
 @functools.cache
-def _of_this_copy():
+def _of_this_copy() -> str | None:
   return of_clone(pathlib.Path(__file__).resolve().parents[2])
 
 
-def of_clone(folder) -> str | None:
+def of_clone(folder: str | os.PathLike[str]) -> str | None:
   """The commit of a clone, with '-dirty' when files that git knows were changed.
 
   None where `folder` is no clone's top: an environment may lie inside of another

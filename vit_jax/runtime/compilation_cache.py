@@ -7,7 +7,7 @@ import pathlib
 import jax
 
 
-def enable():
+def enable() -> None:
   """Lets JAX keep compiled programs in the user's cache folder.
 
   Does nothing where JAX_COMPILATION_CACHE_DIR already says where, or where the

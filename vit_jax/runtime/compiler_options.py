@@ -14,7 +14,7 @@ _DEFAULTS = {'tpu': {
     'xla_jf_spmd_threshold_for_windowed_einsum_mib': '1000000'}}
 
 
-def compiler_options(config: Config, platform: str) -> dict | None:
+def compiler_options(config: Config, platform: str) -> dict[str, str] | None:
   """{name: value} of the options for a platform, None if there are none.
 
   `config.xla_options` come on top of our own defaults.

@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+from collections.abc import Collection
 
 
 class UserError(Exception):
@@ -16,7 +17,7 @@ class DataError(UserError):
   """A record or image that cannot be read; names data set, split and record."""
 
 
-def check_choice(key: str, value, valid):
+def check_choice(key: str, value: object, valid: Collection[str]) -> None:
   """Raises UserError unless the setting `config.<key>` is one of `valid`."""
   if value in valid:
     return
@@ -31,6 +32,6 @@ def first_line(error: BaseException) -> str:
   return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def warn(text: str):
+def warn(text: str) -> None:
   """Tells, at once, of something that the run survives."""
   print(f'vit_jax: warning: {text}', file=sys.stderr, flush=True)

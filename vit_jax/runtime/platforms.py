@@ -9,7 +9,7 @@ import sys
 _DEVICE_FILES = ('/dev/accel*', '/dev/vfio/[0-9]*', '/dev/nvidia[0-9]*', '/dev/kfd')
 
 
-def rule_out_tpu():
+def rule_out_tpu() -> None:
   """Keeps JAX from loading libtpu where it was installed for `vit_jax plan` alone.
 
   Without a TPU it would cost seconds and messages, and the first profiler trace would

@@ -60,7 +60,7 @@ def train(config: Any, workdir: str, reuse: Reuse | None = None) -> dict[str, fl
         dict(getattr(config, 'to_dict', lambda: config)())))
   config = check_run(config)
   if config.keep_host_memory:
-    host_memory.keep()  # Before JAX starts its threads.
+    host_memory.keep_freed()  # Before JAX starts its threads.
   mesh = mesh_lib.create(config.mesh)
   mesh_lib.check_batch(mesh, config.batch_size, config.accum_steps)
   # With several processes JAX's preemption service owns SIGTERM, so that all of them
@@ -207,7 +207,7 @@ class _Run:
   def _should_stop(self, store: Store, step: int) -> bool:
     if jax.process_count() > 1:
       return store.reached_preemption(step)
-    return bool(self.stop.name)
+    return bool(self.stop.reason)
 
   def _log(self, step: int, window: metrics_lib.Window,
            writer: metrics_lib.Writer | None, progress: Progress) -> None:
@@ -235,7 +235,7 @@ class _Run:
   def _conclude(self, step: int, stopping: bool, store: Store, progress: Progress,
                 seconds: float) -> None:
     if stopping and step < self.total_steps:
-      reason = self.stop.name or 'preemption'
+      reason = self.stop.reason or 'preemption'
       where = f'saved as {store.path(step)}' if step in store.steps() else 'nothing new'
       progress.say(
           f'Stopped at step {step} of {self.total_steps} by {reason}: {where}. Run '

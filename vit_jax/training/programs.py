@@ -21,7 +21,7 @@ from vit_jax.config.sections import Config, PreprocessSection
 from vit_jax.models import layout, variants
 from vit_jax.models.model import Model
 from vit_jax.objectives.objective import Objective, check_returned
-from vit_jax.parallel import choice, rules
+from vit_jax.parallel import auto_mesh, rules
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.runtime.compiler_options import compiler_options
 from vit_jax.runtime.errors import UserError, warn
@@ -107,7 +107,7 @@ class Setup:
   @functools.cached_property
   def _layout(self) -> tuple[Mesh, TrainState]:
     shapes = jax.eval_shape(self.init, 0)
-    mesh = choice.fit(self.config.mesh, self.base_mesh, shapes)
+    mesh = auto_mesh.fit(self.config.mesh, self.base_mesh, shapes)
     return mesh, jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
         shapes, rules.state_shardings(shapes, mesh))

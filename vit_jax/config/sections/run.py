@@ -12,7 +12,7 @@ class MeshSection:
   fsdp: int = setting(
       0, 'Devices over which one replica is divided; 0: 1 for a state that is small '
       'beside the memory, else as few as suit the slice, see '
-      'vit_jax/parallel/choice.py.',
+      'vit_jax/parallel/auto_mesh.py.',
       tuning='tunable')
 
 

@@ -12,12 +12,15 @@ between slices, and every dim of a parameter that is to be divided.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from vit_jax.config.sections import MeshSection
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.parallel import rules
+from vit_jax.parallel import rules, tpu_generations
 
 # Share of the memory up to which the state and its gradients are replicated.
 REPLICATED_SHARE = 1 / 8
@@ -25,13 +28,8 @@ REPLICATED_SHARE = 1 / 8
 DIVIDED_SHARE = 1 / 2
 TORUS_AXIS = 16
 
-# GiB per JAX device by its kind, for devices that are not here (a plan's).
-_MEMORY_GIB = {
-    'TPU v2': 8, 'TPU v3': 16, 'TPU v4': 32, 'TPU v5 lite': 16, 'TPU v5': 95,
-    'TPU v5p': 95, 'TPU v6 lite': 32, 'TPU7x': 96}
 
-
-def fit(section: MeshSection, mesh, state):
+def fit(section: MeshSection, mesh: Mesh, state: Any) -> Mesh:
   """`mesh`, or one over the same devices that suits `state` better.
 
   Args:
@@ -48,7 +46,8 @@ def fit(section: MeshSection, mesh, state):
   return mesh_lib.create(chosen, devices)
 
 
-def choose(section: MeshSection, devices, state) -> MeshSection:
+def choose(section: MeshSection, devices: Sequence[mesh_lib.Device],
+           state: Any) -> MeshSection:
   """`section` with its `fsdp` of 0 replaced by a number that suits `state`."""
   if section.fsdp != 0:
     return section
@@ -56,7 +55,7 @@ def choose(section: MeshSection, devices, state) -> MeshSection:
     # The user has said how many replicas there are to be.
     return MeshSection(section.data, -1)
   memory = memory_bytes(devices[0])
-  needed = _bytes(state) + _bytes(state.params)
+  needed = rules.total_bytes(state) + rules.total_bytes(state.params)
   if memory is None or needed <= REPLICATED_SHARE * memory:
     return MeshSection(-1, 1)
   possible = divisors(len(devices) // mesh_lib.num_slices(devices), state.params)
@@ -67,7 +66,7 @@ def choose(section: MeshSection, devices, state) -> MeshSection:
   return MeshSection(-1, fsdp)
 
 
-def divisors(num_devices: int, params) -> list[int]:
+def divisors(num_devices: int, params: Any) -> list[int]:
   """Numbers that divide `num_devices` and every dim that axis `fsdp` divides."""
   common = num_devices
   for path, x in jax.tree_util.tree_leaves_with_path(params):
@@ -78,17 +77,13 @@ def divisors(num_devices: int, params) -> list[int]:
   return [n for n in range(1, common + 1) if common % n == 0]
 
 
-def memory_bytes(device) -> int | None:
+def memory_bytes(device: mesh_lib.Device) -> int | None:
   """Memory of an accelerator; None where it is unknown, as on a CPU."""
   try:
     stats = device.memory_stats() or {}
-  except (AttributeError, NotImplementedError, jax.errors.JaxRuntimeError):
-    stats = {}  # A device of a plan.
+  except (NotImplementedError, jax.errors.JaxRuntimeError):
+    stats = {}  # A device of a compiler's topology.
   if 'bytes_limit' in stats:
     return stats['bytes_limit']
-  gib = _MEMORY_GIB.get(device.device_kind)
-  return gib and gib * 2**30
-
-
-def _bytes(tree):
-  return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+  generation = tpu_generations.of_device_kind(device.device_kind)
+  return generation.hbm_bytes_per_device if generation else None

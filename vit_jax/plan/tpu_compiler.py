@@ -2,28 +2,21 @@
 
 import dataclasses
 import importlib.util
-import os
 import re
 import time
+from collections.abc import Sequence
+from typing import Any
 
-from vit_jax.plan.slices import Slice
+import jax
+from jax.experimental import topologies
+
+from vit_jax.parallel.tpu_slices import Slice
+from vit_jax.plan.data_facts import Facts
 from vit_jax.runtime.errors import UserError, first_line
+from vit_jax.training.job import Job
+from vit_jax.training.programs import TrainStep
 
-# Read once, by JAX or by libtpu when they are loaded: the local backend stays the CPU,
-# nobody asks a cloud for its metadata, and several processes may compile at a time.
-_ENVIRONMENT = {
-    'JAX_PLATFORMS': 'cpu',
-    'TPU_SKIP_MDS_QUERY': '1',
-    'TPU_ACCELERATOR_TYPE': 'v5litepod-16',
-    'TPU_WORKER_HOSTNAMES': 'localhost',
-    'TF_CPP_MIN_LOG_LEVEL': '3',
-    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
-}
-
-
-def prepare_environment():
-  """Has to run before JAX is imported."""
-  os.environ.update(_ENVIRONMENT)
+_CACHE_SETTING = 'jax_enable_compilation_cache'
 
 
 def available() -> bool:
@@ -57,14 +50,13 @@ class Compiled:
     return self.arguments + self.temporaries + self.code
 
 
-def devices(slice_: Slice, slices: int = 1) -> list:
+def devices(slice_: Slice, slices: int = 1) -> Sequence[Any]:
   """JAX's descriptions of the devices of a topology.
 
   Raises:
     UserError: if libtpu does not know it.
   """
-  from jax.experimental import topologies
-  options = {}
+  options: dict[str, str | int] = {}
   if slice_.generation.chip_config:
     options['chip_config_name'] = slice_.generation.chip_config
   if slices > 1:
@@ -79,32 +71,31 @@ def devices(slice_: Slice, slices: int = 1) -> list:
         'or plan with --analytic.') from e
 
 
-def lower(job, facts):
+def lower(job: Job, facts: Facts) -> jax.stages.Lowered:
   """The job's train step, lowered for the devices of its mesh."""
-  from vit_jax.training.programs import TrainStep
   many = job.config.data.max_labels
   return TrainStep(
       job.setup, facts.remaining, facts.stored_shape, (many,) if many else ()).lower()
 
 
-def compile_step(lowered, job) -> Compiled | OutOfMemory:
+def compile_step(lowered: jax.stages.Lowered, job: Job) -> Compiled | OutOfMemory:
   """Compiles what `lower` returned for a job.
 
   Raises:
     UserError: where the compiler refuses the program for another reason than memory.
   """
-  import jax
   began = time.monotonic()
   # A program that was kept for TPUs could not be loaded back here.
-  kept = jax.config.jax_enable_compilation_cache
-  jax.config.update('jax_enable_compilation_cache', False)
+  enabled = getattr(jax.config, _CACHE_SETTING)
+  jax.config.update(_CACHE_SETTING, False)
   try:
     compiled = job.setup.compile(lowered)
   except (jax.errors.JaxRuntimeError, ValueError) as e:
-    return _refused(e)
+    return _out_of_memory(e)
   finally:
-    jax.config.update('jax_enable_compilation_cache', kept)
+    jax.config.update(_CACHE_SETTING, enabled)
   memory, text = compiled.memory_analysis(), compiled.as_text()
+  assert memory and text, 'the TPU compiler gives both'
   return Compiled(
       memory.argument_size_in_bytes,
       memory.temp_size_in_bytes + memory.output_size_in_bytes
@@ -113,12 +104,12 @@ def compile_step(lowered, job) -> Compiled | OutOfMemory:
       str(job.model.dtype), time.monotonic() - began)
 
 
-def _xla_flops(compiled, text):
+def _xla_flops(compiled: jax.stages.Compiled, text: str) -> float | None:
   if re.search(r' while\(', text):
     return None
   costs = compiled.cost_analysis()
   costs = costs[0] if isinstance(costs, list) else costs
-  return costs.get('flops')
+  return costs.get('flops') if costs else None
 
 
 _UNITS = {'': 1, 'B': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
@@ -140,7 +131,8 @@ def parse_out_of_memory(message: str) -> OutOfMemory:
   return OutOfMemory(0, 0, message)
 
 
-def _refused(error):
+def _out_of_memory(error: Exception) -> OutOfMemory:
+  """The verdict in the compiler's error; raises UserError for another error."""
   message = str(error)
   # VMEM, the chip's scratchpad, is exhausted by options, not by the model.
   if 'RESOURCE_EXHAUSTED' in message and 'memory space vmem' not in message:

@@ -6,7 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from vit_jax.plan import cost, hlo, slices
+from vit_jax.parallel import tpu_slices
+from vit_jax.plan import hlo, program_cost
 from vit_jax.plan.network import Network, first_group
 
 # Small programs in the form that libtpu prints.
@@ -24,7 +25,7 @@ MIB = 2**20
 @pytest.fixture
 def network():
   """v5e:4x4: no rings, 45 GB/s a link, 1.5 GHz, 819 GB/s."""
-  return Network(slices.parse('v5e:4x4'),
+  return Network(tpu_slices.parse('v5e:4x4'),
                  np.array(list(itertools.product(range(4), range(4)))))
 
 
@@ -43,7 +44,7 @@ def test_parsed_program():
 
 
 def test_estimate_by_hand(network):
-  found = cost.estimate(_PROGRAM, network)
+  found = program_cost.estimate(_PROGRAM, network)
   # A ring over both dims of the slice: 2 x 15/16 of 2 MiB over two links.
   reduce = 2 * 15 / 16 * 2 * MIB / (2 * 45e9)
   gather = 15 / 16 * MIB / (2 * 45e9)
@@ -73,7 +74,7 @@ def test_estimate_by_hand(network):
 def test_a_loop_over_data_is_counted_once_and_said(network):
   text = _PROGRAM.replace('%limit = s32[]{:T(128)} constant(12)',
                           '%limit = s32[]{:T(128)} get-tuple-element(%c), index=1')
-  found = cost.estimate(text, network)
+  found = program_cost.estimate(text, network)
   assert found.collectives['all-reduce'] == (1, 2 * MIB)
   assert 'single turn' in found.notes[0]
 
@@ -84,18 +85,18 @@ def test_loops_from_an_offset_in_larger_steps(network):
   text = text.replace('%one = s32[]{:T(128)} constant(1)',
                       '%one = s32[]{:T(128)} constant(3)')
   # 2, 5, 8, 11.
-  assert cost.estimate(text, network).collectives['all-reduce'][0] == 4
+  assert program_cost.estimate(text, network).collectives['all-reduce'][0] == 4
 
 
 def test_transfers_between_slices(network):
-  found = cost.estimate(_BETWEEN_SLICES, network)
+  found = program_cost.estimate(_BETWEEN_SLICES, network)
   # 4 MB at 3.1 GB/s, and nothing to hide them behind.
   assert found.network_exposed == pytest.approx(4e6 / 3.1e9)
   assert found.collectives == {'between slices': (1, 4_000_000)}
 
 
 def test_collectives_inside_fusions(network):
-  found = cost.estimate(_CARRIED, network)
+  found = program_cost.estimate(_CARRIED, network)
   assert found.collectives == {'all-gather': (1, MIB), 'reduce-scatter': (1, MIB)}
   # The gather runs beside 2 us of computation, the scatter beside nothing.
   once = 15 / 16 * MIB / (2 * 45e9)
@@ -120,7 +121,7 @@ def test_groups(text, expected):
 
 def test_links_of_a_group():
   grid = np.array(list(itertools.product(range(16), range(16))))
-  whole = Network(slices.parse('v5e:16x16'), grid)
+  whole = Network(tpu_slices.parse('v5e:16x16'), grid)
   # Both dims are rings of 16, each with two directions.
   assert whole.links(range(256)) == 4
   assert whole.links(range(16)) == 2

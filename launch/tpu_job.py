@@ -4,7 +4,9 @@ All that is known is asked from gcloud, nothing is kept here: the same command a
 interruption goes on where things stand.
 """
 
+import collections
 import subprocess
+from collections.abc import Sequence
 
 from launch import tpu_worker
 from launch.queued_resource import QueuedResource
@@ -12,31 +14,34 @@ from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.stopping import START_AGAIN
 
 # Failed calls of one kind in a row: a slice that reboots is out of reach for a while.
-_PATIENCE = 10
+_MAX_FAILED_CALLS = 10
 # Failed tries to start, each of which may take minutes: workers that are booting.
-_START_PATIENCE = 5
+_MAX_FAILED_STARTS = 5
 
 
-class Run:
-  """Turns of: look how it stands, do the next thing.
+class TpuJob:
+  """A control loop: look how it stands, do the next thing.
 
   Args:
     resource: the slices.
     archive: file of the code on this machine.
-    scripts: for all workers, to install and to start.
+    install_script: for all workers, before every start.
+    start_script: for all workers.
     restarts: how often the job may be started again.
   """
 
-  def __init__(self, resource: QueuedResource, archive: str, scripts, restarts: int):
+  def __init__(self, resource: QueuedResource, archive: str, install_script: str,
+               start_script: str, restarts: int) -> None:
     self.resource = resource
     self._archive = archive
-    self._install, self._start = scripts
+    self._install_script, self._start_script = install_script, start_script
     self._restarts_left = restarts
+    # The state that was told last.
     self._last = ''
     # Failed calls in a row: of `describe`, of the question how the job is, of starts.
-    self._failures = {'resource': 0, 'job': 0, 'start': 0}
+    self._failures: collections.Counter[str] = collections.Counter()
     # What is left to do of a start.
-    self._starting = []
+    self._starting: list[list[str]] = []
     self._was_active = False
 
   def commands(self) -> list[list[str]]:
@@ -45,16 +50,16 @@ class Run:
     return [resource.create(), resource.describe(), *self._start_commands(),
             self._status_command()]
 
-  def _start_commands(self):
+  def _start_commands(self) -> list[list[str]]:
     resource = self.resource
     return [resource.scp(self._archive, tpu_worker.archive_name(resource.name)),
-            resource.ssh(self._install), resource.ssh(self._start)]
+            resource.ssh(self._install_script), resource.ssh(self._start_script)]
 
-  def _status_command(self):
+  def _status_command(self) -> list[str]:
     return self.resource.ssh(
         tpu_worker.status(self.resource.name), everywhere=False)
 
-  def turn(self) -> int | None:
+  def reconcile(self) -> int | None:
     """One step; the job's exit status once it has ended for good.
 
     Raises:
@@ -75,27 +80,28 @@ class Run:
           '--action=delete --run, and try another zone or kind of slice.')
     elif state == 'ACTIVE':
       self._was_active = True
-      return self._turn_of_job()
+      return self._reconcile_job()
     elif state != self._last:
       self._say(f'is {state}')
     self._last = state
     return None
 
-  def _turn_of_job(self):
+  def _reconcile_job(self) -> int | None:
     if self._starting:
       # On all workers again, since some may have started.
-      return self._go_on_starting()
+      self._continue_start()
+      return None
     status = self._job_status()
     if status == 'absent':
       self._say('is ACTIVE; copying the code, installing and starting')
       self._starting = self._start_commands()
-      self._go_on_starting()
+      self._continue_start()
     elif status in ('gone', str(START_AGAIN)):
       self._say('the job was interrupted; starting it again')
       self._use_restart()
       # All of it: what --setup has mounted is gone from a machine that was rebooted.
       self._starting = self._start_commands()
-      self._go_on_starting()
+      self._continue_start()
     elif status.isdigit():
       self._say(f'the job ended with status {status}')
       if status != '0':
@@ -107,67 +113,73 @@ class Run:
     self._last = status
     return None
 
-  def _go_on_starting(self):
+  def _continue_start(self) -> None:
+    """Does what is left of a start, as far as it succeeds."""
     while self._starting:
       words = self._starting[0]
       status = subprocess.run(words, check=False).returncode
       if status:
         self._failures['start'] += 1
-        if self._failures['start'] >= _START_PATIENCE:
+        if self._failures['start'] >= _MAX_FAILED_STARTS:
           raise _failed(self.resource.name, words, status)
-        return self._say('not all workers did that; trying again')
+        self._say('not all workers did that; trying again')
+        return
       self._starting.pop(0)
     self._failures['start'] = 0
 
-  def start(self):
+  def start(self) -> None:
     """Copies the code, installs it and starts the job."""
     for words in self._start_commands():
       self._call(words)
 
-  def delete(self):
+  def delete(self) -> None:
     self._starting = []
     self._call(self.resource.delete())
 
-  def _state(self):
+  def _state(self) -> str:
+    """Of the resource, as gcloud says it; 'ABSENT' or 'unreachable'."""
     done = subprocess.run(self.resource.describe(), capture_output=True, text=True)
     if done.returncode and 'NOT_FOUND' in done.stderr:
       self._failures['resource'] = 0
       return 'ABSENT'
     return self._answer('resource', done, done.stdout.strip())
 
-  def _job_status(self):
+  def _job_status(self) -> str:
+    """As `tpu_worker.status` prints it, or 'unreachable'."""
     done = subprocess.run(self._status_command(), capture_output=True, text=True)
     answers = [line.removeprefix(tpu_worker.MARK).strip()
                for line in done.stdout.splitlines()
                if line.startswith(tpu_worker.MARK)]
     return self._answer('job', done, answers[-1] if answers else '')
 
-  def _answer(self, about, done, answer):
-    """`answer`, or 'unreachable' while there is patience."""
+  def _answer(self, about: str, done: subprocess.CompletedProcess[str],
+              answer: str) -> str:
+    """`answer`, or 'unreachable' unless that has been so too often in a row."""
     if answer and not done.returncode:
       self._failures[about] = 0
       return answer
     self._failures[about] += 1
-    if self._failures[about] >= _PATIENCE:
-      raise UserError(f'{" ".join(done.args[:5])} failed {_PATIENCE} times in a row:\n'
-                      f'{done.stderr.strip()}')
+    if self._failures[about] >= _MAX_FAILED_CALLS:
+      raise UserError(
+          f'{" ".join(done.args[:5])} failed {_MAX_FAILED_CALLS} times in a row:\n'
+          f'{done.stderr.strip()}')
     return 'unreachable'
 
-  def _use_restart(self):
+  def _use_restart(self) -> None:
     if not self._restarts_left:
       raise UserError(f'{self.resource.name}: all --restarts are used up. The slices '
                       'are left as they are; the same command goes on.')
     self._restarts_left -= 1
 
-  def _call(self, words):
+  def _call(self, words: Sequence[str]) -> None:
     status = subprocess.run(words, check=False).returncode
     if status:
       raise _failed(self.resource.name, words, status)
 
-  def _say(self, text):
+  def _say(self, text: str) -> None:
     print(f'{self.resource.name}: {text}', flush=True)
 
 
-def _failed(name, words, status):
+def _failed(name: str, words: Sequence[str], status: int) -> UserError:
   return UserError(f'{" ".join(words[:5])} {name} ended with status {status}; its '
                    'message is above. The same command goes on where things stand.')

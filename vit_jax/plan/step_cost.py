@@ -1,23 +1,24 @@
 """One configuration on one slice: what its train step needs and how long it takes."""
 
 import dataclasses
-import hashlib
-import importlib.metadata
-import json
 import pathlib
+from typing import Any
+
+import jax
 
 from vit_jax import config as config_lib
 from vit_jax.config.sections import Config
-from vit_jax.parallel import choice
+from vit_jax.parallel import auto_mesh
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.plan import compile as compile_lib
-from vit_jax.plan import cost, data_facts, memory
+from vit_jax.parallel.tpu_slices import Slice
+from vit_jax.plan import data_facts, memory, program_cost, tpu_compiler
+from vit_jax.plan.cost_cache import CostCache, program_key
+from vit_jax.plan.data_facts import Facts
 from vit_jax.plan.network import Network
-from vit_jax.plan.slices import Slice
-from vit_jax.runtime.compiler_options import compiler_options
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.files import write_json, write_text
+from vit_jax.runtime.files import write_text
 from vit_jax.training import job as job_lib
+from vit_jax.training.job import Job
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Target:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class StepCost:
   """Bytes are of one device, FLOPs of a step; zeros where nothing was compiled."""
   mesh: tuple[int, int]
   total_steps: int
@@ -60,18 +61,18 @@ class Result:
   program_flops: float = 0.0
   xla_flops: float = 0.0
   hbm_bytes: float = 0.0
-  # Seconds of a step; see `cost.Estimate`.
+  # Seconds of a step; see `program_cost.ProgramCost`.
   seconds: float = 0.0
   seconds_low: float = 0.0
   network_exposed: float = 0.0
   network_busy: float = 0.0
-  collectives: dict = dataclasses.field(default_factory=dict)
+  collectives: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
   dtype: str = ''
   seconds_to_compile: float = 0.0
-  notes: tuple = ()
+  notes: tuple[str, ...] = ()
 
 
-def resolve(config: Config, facts: data_facts.Facts, target: Target) -> Config:
+def resolve_mesh(config: Config, facts: Facts, target: Target) -> Config:
   """`config` with the mesh that a run on the target would choose for itself.
 
   Raises:
@@ -80,7 +81,7 @@ def resolve(config: Config, facts: data_facts.Facts, target: Target) -> Config:
   if config.mesh.fsdp == 0:
     plain = config_lib.with_values(config, {'mesh.data': -1, 'mesh.fsdp': 1})
     job = _abstract_job(plain, facts, target)
-    chosen = choice.choose(
+    chosen = auto_mesh.choose(
         config.mesh, job.mesh.devices.flatten().tolist(), job.abstract_state)
     config = dataclasses.replace(config, mesh=chosen)
   mesh = memory.abstract_mesh(config, target.slice, target.slices)
@@ -88,30 +89,30 @@ def resolve(config: Config, facts: data_facts.Facts, target: Target) -> Config:
   return config
 
 
-def _abstract_job(config, facts, target):
+def _abstract_job(config: Config, facts: Facts, target: Target) -> Job:
   mesh = memory.abstract_mesh(config, target.slice, target.slices)
   return job_lib.build(
       config, mesh, facts.num_classes, data_facts.total_steps(config, facts))
 
 
-def analyse(config: Config, facts: data_facts.Facts, target: Target) -> Result:
-  """From shapes alone, in a second; without libtpu.
+def from_shapes(config: Config, facts: Facts, target: Target) -> StepCost:
+  """An estimate in a second, without libtpu.
 
   Raises:
     UserError: where model, batch or mesh do not fit each other.
   """
-  job = _abstract_job(resolve(config, facts, target), facts, target)
+  job = _abstract_job(resolve_mesh(config, facts, target), facts, target)
   found = memory.estimate(job, facts.stored_shape)
   usable = memory.usable(target.slice)
-  return Result(
+  return StepCost(
       tuple(job.mesh.devices.shape), job.total_steps, found.params, found.opt_state,
       found.ema, found.total, usable, found.total <= usable, memory.step_flops(job),
       dtype=str(job.model.dtype))
 
 
-def compiled(config: Config, facts: data_facts.Facts, target: Target,
-             cache: 'Cache | None' = None, save_hlo: str = '') -> Result:
-  """What the TPU compiler makes of the train step; see `analyse` for the rest.
+def from_compiler(config: Config, facts: Facts, target: Target,
+                  cache: CostCache | None = None, save_hlo: str = '') -> StepCost:
+  """What the TPU compiler makes of the train step; see `from_shapes` for the rest.
 
   Args:
     config: of the run.
@@ -120,31 +121,33 @@ def compiled(config: Config, facts: data_facts.Facts, target: Target,
     cache: results of earlier runs.
     save_hlo: file for the text of the compiled program; '': none.
   """
-  config = resolve(config, facts, target)
-  result = analyse(config, facts, target)
+  config = resolve_mesh(config, facts, target)
+  estimate = from_shapes(config, facts, target)
   mesh = mesh_lib.create(
-      config.mesh, compile_lib.devices(target.slice, target.slices))
-  job = job_lib.build(config, mesh, facts.num_classes, result.total_steps)
-  lowered = compile_lib.lower(job, facts)
-  key = _key(lowered, config, target)
+      config.mesh, tpu_compiler.devices(target.slice, target.slices))
+  job = job_lib.build(config, mesh, facts.num_classes, estimate.total_steps)
+  lowered = tpu_compiler.lower(job, facts)
+  key = program_key(lowered, config, target.name)
   if cache is not None and key in cache and not save_hlo:
-    return dataclasses.replace(result, **cache[key])
+    return dataclasses.replace(estimate, **cache[key])
   network = Network.of(target.slice, mesh.devices.flat)
   found = _compile(lowered, job, network, save_hlo)
   if cache is not None:
     cache[key] = found
-  return dataclasses.replace(result, **found)
+  return dataclasses.replace(estimate, **found)
 
 
-def _compile(lowered, job, network, save_hlo):
-  """The fields of a Result that come from the compiler."""
+def _compile(lowered: jax.stages.Lowered, job: Job, network: Network,
+             save_hlo: str) -> dict[str, Any]:
+  """The fields of a StepCost that come from the compiler; JSON can hold them."""
   try:
-    program = compile_lib.compile_step(lowered, job)
+    program = tpu_compiler.compile_step(lowered, job)
   except UserError as e:
     return {'compiled': True, 'fits': False, 'problem': str(e), 'total': 0}
-  if isinstance(program, compile_lib.OutOfMemory):
-    found = {'compiled': True, 'fits': False, 'total': program.needed,
-             'problem': 'out of memory: ' + program.message.splitlines()[0]}
+  if isinstance(program, tpu_compiler.OutOfMemory):
+    found: dict[str, Any] = {
+        'compiled': True, 'fits': False, 'total': program.needed,
+        'problem': 'out of memory: ' + program.message.splitlines()[0]}
     return found | ({'usable': program.usable} if program.usable else {})
   if save_hlo:
     _save(save_hlo, program.text)
@@ -154,62 +157,16 @@ def _compile(lowered, job, network, save_hlo):
   if not network.slice.generation.clock_ghz:
     return found | {'notes': (
         f'the clock of {network.slice.generation.name} is not known: no step time',)}
-  estimate = cost.estimate(program.text, network)
+  estimate = program_cost.estimate(program.text, network)
   return found | {
       'program_flops': estimate.flops, **{name: getattr(estimate, name) for name in (
           'seconds', 'seconds_low', 'network_exposed', 'network_busy', 'hbm_bytes',
           'collectives', 'notes')}}
 
 
-def _save(path, text):
+def _save(path: str, text: str) -> None:
   try:
     write_text(pathlib.Path(path), text)
   except OSError as e:
     raise UserError(f'Cannot write --save_hlo={path}: {e.strerror}. Give a file in a '
                     'folder that exists.') from e
-
-
-class Cache:
-  """Results in a JSON file that is always complete, by program and compiler."""
-
-  def __init__(self, path):
-    self._path = pathlib.Path(path)
-    self._values = {}
-    if self._path.exists():
-      try:
-        self._values = json.loads(self._path.read_text(encoding='utf-8'))
-      except (OSError, ValueError) as e:
-        raise UserError(f'Cannot read {path}: {e} Remove it, or name another file.'
-                        ) from e
-
-  def __contains__(self, key):
-    return key in self._values
-
-  def __getitem__(self, key):
-    return self._values[key]
-
-  def __setitem__(self, key, value):
-    self._values[key] = value
-    try:
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      write_json(self._path, self._values)
-    except OSError as e:
-      raise UserError(f'Cannot write {self._path}: {e.strerror}. Name another file.'
-                      ) from e
-
-
-def _key(lowered, config, target):
-  """Names the program, the compiler and its options."""
-  parts = [lowered.as_text(), target.name,
-           json.dumps(compiler_options(config, 'tpu'), sort_keys=True),
-           *(importlib.metadata.version(p) for p in ('jax', 'libtpu'))]
-  # The estimate is ours.
-  parts += [pathlib.Path(cost.__file__).with_name(name).read_text(encoding='utf-8')
-            for name in ('cost.py', 'hlo_traffic.py', 'hlo_flops.py', 'network.py',
-                         'slices.py')]
-  return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:24]
-
-
-def settings(config: Config, keys) -> dict:
-  """{key: value} of some settings of a configuration."""
-  return {key: config_lib.get(config, key) for key in keys}

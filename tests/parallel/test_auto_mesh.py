@@ -9,7 +9,7 @@ import pytest
 
 from vit_jax.config.sections import MeshSection
 from vit_jax.models import layout, variants
-from vit_jax.parallel import choice, rules
+from vit_jax.parallel import auto_mesh, rules
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.runtime.errors import UserError
 from vit_jax.training import state as state_lib
@@ -21,6 +21,9 @@ class Chip:
 
   def __init__(self, kind, slice_index=0):
     self.device_kind, self.slice_index = kind, slice_index
+
+  def memory_stats(self):
+    return None
 
 
 def _state(variant):
@@ -57,33 +60,33 @@ def states():
 ])
 def test_choice(states, variant, kind, chips, slices, expected):
   devices = [Chip(kind, i * slices // chips) for i in range(chips)]
-  chosen = choice.choose(MeshSection(), devices, states[variant])
+  chosen = auto_mesh.choose(MeshSection(), devices, states[variant])
   assert chosen == MeshSection(-1, expected)
 
 
 def test_divided_further_only_if_it_does_not_fit(states):
   # Of the 8 GiB of a v2 core, half. H/14 over 16: 0.5 GiB.
   devices = [Chip('TPU v2')] * 256
-  chosen = choice.choose(MeshSection(), devices, states['H/14'])
+  chosen = auto_mesh.choose(MeshSection(), devices, states['H/14'])
   assert chosen.fsdp == 16
   # 632 million times 30 x 6 bytes of moments and 8 of weights and gradients are 111
   # GiB: 6.9 over 16 devices, 3.5 over 32.
   huge = states['H/14'].replace(opt_state=[states['H/14'].opt_state] * 30)
-  chosen = choice.choose(MeshSection(), devices, huge)
+  chosen = auto_mesh.choose(MeshSection(), devices, huge)
   assert chosen.fsdp == 32
 
 
 def test_what_the_user_says_is_kept(states):
   devices = [Chip('TPU v5 lite')] * 16
   for section in (MeshSection(-1, 2), MeshSection(1, -1), MeshSection(4, 4)):
-    assert choice.choose(section, devices, states['H/14']) == section
-  assert choice.choose(MeshSection(data=4), devices, states['B/16']) == MeshSection(
+    assert auto_mesh.choose(section, devices, states['H/14']) == section
+  assert auto_mesh.choose(MeshSection(data=4), devices, states['B/16']) == MeshSection(
       4, -1)
 
 
 def test_divisors_divide_every_dim_that_is_divided(states):
   for state in states.values():
-    numbers = choice.divisors(256, state.params)
+    numbers = auto_mesh.divisors(256, state.params)
     assert 1 in numbers and 16 in numbers
     for number in numbers:
       mesh = jax.sharding.AbstractMesh((1, number), mesh_lib.AXES)
@@ -93,13 +96,13 @@ def test_divisors_divide_every_dim_that_is_divided(states):
 
 def test_fit_keeps_a_mesh_that_suits(states):
   mesh = mesh_lib.create(MeshSection())
-  assert choice.fit(MeshSection(), mesh, states['H/14']) is mesh
-  assert choice.fit(MeshSection(fsdp=1), mesh, states['H/14']) is mesh
+  assert auto_mesh.fit(MeshSection(), mesh, states['H/14']) is mesh
+  assert auto_mesh.fit(MeshSection(fsdp=1), mesh, states['H/14']) is mesh
 
 
 def test_fit_divides_what_does_not_fit(states, monkeypatch):
-  monkeypatch.setattr(choice, 'memory_bytes', lambda device: 16 * 2**30)
-  mesh = choice.fit(MeshSection(), mesh_lib.create(MeshSection()), states['H/14'])
+  monkeypatch.setattr(auto_mesh, 'memory_bytes', lambda device: 16 * 2**30)
+  mesh = auto_mesh.fit(MeshSection(), mesh_lib.create(MeshSection()), states['H/14'])
   assert dict(mesh.shape) == {'data': 1, 'fsdp': 8}
   assert mesh.devices.flatten().tolist() == jax.devices()
 
@@ -152,6 +155,6 @@ def test_parameters_are_not_divided_between_slices(topology):
 
 
 def test_memory_of_topology_devices(topology):
-  assert choice.memory_bytes(topology('v5e:2x2')[0]) == 16 * 2**30
-  assert choice.memory_bytes(topology('v5p:2x2x1')[0]) == 95 * 2**30
-  assert choice.memory_bytes(topology('v6e:2x2')[0]) == 32 * 2**30
+  assert auto_mesh.memory_bytes(topology('v5e:2x2')[0]) == 16 * 2**30
+  assert auto_mesh.memory_bytes(topology('v5p:2x2x1')[0]) == 95 * 2**30
+  assert auto_mesh.memory_bytes(topology('v6e:2x2')[0]) == 32 * 2**30

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from launch import __main__ as main_lib
-from launch import job as job_lib
+from launch import workload as workload_lib
 
 
 @pytest.fixture
@@ -69,22 +69,22 @@ def test_mistakes_are_explained(config, capsys, words, message):
 def test_names_come_from_the_work_directory(config, workdir, name):
   args = main_lib.make_parser().parse_args(
       ['local', f'--config={config}', f'--workdir={workdir}'])
-  assert job_lib.from_flags(args, []).name == name
+  assert workload_lib.from_flags(args, []).name == name
 
 
 @pytest.mark.parametrize('in_clone', [True, False])
 def test_without_the_library_it_says_so(tmp_path, in_clone):
   # -S: a Python without installed packages. `launch` alone, or the clone with it.
-  (tmp_path / 'launch').symlink_to(job_lib.clone() / 'launch')
+  (tmp_path / 'launch').symlink_to(workload_lib.clone() / 'launch')
   done = subprocess.run(
       [sys.executable, '-S', '-m', 'launch', 'local'], text=True, env={},
-      cwd=job_lib.clone() if in_clone else tmp_path, capture_output=True)
+      cwd=workload_lib.clone() if in_clone else tmp_path, capture_output=True)
   assert done.returncode == 1
   assert 'cannot import vit_jax' in done.stderr and 'pip install' in done.stderr
 
 
 def test_the_documented_commands_and_examples_are_right(capsys, monkeypatch):
-  monkeypatch.chdir(job_lib.clone())
+  monkeypatch.chdir(workload_lib.clone())
   page = pathlib.Path('docs/launch.md').read_text().replace('\\\n', ' ')
   found = re.findall(r'^python -m (launch .*)$', page, flags=re.MULTILINE)
   found += [example.partition(' -m ')[2] for _, _, example in main_lib.ENGINES.values()]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from vit_jax.plan import slices
+from vit_jax.parallel import tpu_generations, tpu_slices
 from vit_jax.runtime.errors import UserError
 
 # (name, shape, chips, hosts, GKE accelerator, machine type), from the configuration
@@ -35,42 +35,42 @@ DOCUMENTED = (
 @pytest.mark.parametrize('row', DOCUMENTED, ids=lambda row: row[0])
 def test_accelerator_types_mean_what_is_documented(row):
   name, topology, chips, hosts, label, machine = row
-  found = slices.parse(name)
+  found = tpu_slices.parse(name)
   assert (found.topology, found.chips, found.hosts) == (topology, chips, hosts)
   assert (found.gke_accelerator, found.machine_type) == (label, machine)
   assert found.chips_per_host * found.hosts == chips
   assert found.accelerator_type == name
-  assert slices.parse(found.name) == found
+  assert tpu_slices.parse(found.name) == found
 
 
 def test_other_spellings():
-  assert slices.parse('v5e-256') == slices.parse('V5litepod-256')
-  assert slices.parse('v5e:16x16') == slices.parse('v5litepod-256')
-  assert slices.parse('v5p:4x4x12').chips == 192
-  assert slices.parse('v5p:4x4x12').accelerator_type == ''
+  assert tpu_slices.parse('v5e-256') == tpu_slices.parse('V5litepod-256')
+  assert tpu_slices.parse('v5e:16x16') == tpu_slices.parse('v5litepod-256')
+  assert tpu_slices.parse('v5p:4x4x12').chips == 192
+  assert tpu_slices.parse('v5p:4x4x12').accelerator_type == ''
 
 
 def test_every_type_of_the_table_parses_to_itself():
-  for generation in slices.GENERATIONS.values():
-    types = slices.accelerator_types(generation)
+  for generation in tpu_generations.GENERATIONS.values():
+    types = tpu_slices.accelerator_types(generation)
     assert len(set(types)) == len(types)
-    assert [slices.parse(t).topology for t in types] == list(generation.topologies)
-    assert max(slices.parse(t).chips for t in types) <= generation.most_chips
+    assert [tpu_slices.parse(t).topology for t in types] == list(generation.topologies)
+    assert max(tpu_slices.parse(t).chips for t in types) <= generation.most_chips
 
 
 def test_a_device_is_what_jax_calls_one():
   # Two devices on a v3 chip share its 32 GiB; a v4 chip is a single device.
-  assert slices.parse('v3-8').devices == 8
-  assert slices.parse('v3-8').hbm_bytes == 16 * 2**30
-  assert slices.parse('v4-8').devices == 4
-  assert slices.parse('v4-8').hbm_bytes == 32 * 2**30
-  assert slices.parse('v4-8').peak_flops == 275e12
+  assert tpu_slices.parse('v3-8').devices == 8
+  assert tpu_slices.parse('v3-8').hbm_bytes == 16 * 2**30
+  assert tpu_slices.parse('v4-8').devices == 4
+  assert tpu_slices.parse('v4-8').hbm_bytes == 32 * 2**30
+  assert tpu_slices.parse('v4-8').peak_flops == 275e12
 
 
 def test_rings():
-  assert [slices.parse('v5e:8x16').wraps(d) for d in (0, 1)] == [False, True]
-  assert not slices.parse('v4:2x2x4').wraps(2)
-  assert slices.parse('v4:4x4x8').wraps(0)
+  assert [tpu_slices.parse('v5e:8x16').wraps(d) for d in (0, 1)] == [False, True]
+  assert not tpu_slices.parse('v4:2x2x4').wraps(2)
+  assert tpu_slices.parse('v4:4x4x8').wraps(0)
 
 
 @pytest.mark.parametrize('name, expected', [
@@ -87,10 +87,11 @@ def test_rings():
 ])
 def test_unknown_names_are_answered_with_valid_ones(name, expected):
   with pytest.raises(UserError, match=expected):
-    slices.parse(name)
+    tpu_slices.parse(name)
 
 
 def test_nothing_heavy_is_imported():
-  code = ('import sys; from vit_jax.plan import slices; slices.parse("v4-32"); '
+  code = ('import sys; from vit_jax.parallel import tpu_slices; '
+          'tpu_slices.parse("v4-32"); '
           'assert not {"jax", "flax", "numpy", "tensorflow"} & set(sys.modules)')
   subprocess.run([sys.executable, '-c', code], check=True)

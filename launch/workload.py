@@ -1,8 +1,14 @@
-"""What to run, said once; the engines differ only in how they start it."""
+"""What to run, said once; the engines differ only in how they start it.
 
+A workload is one command of `vit_jax`. What a cluster makes of it is a job: of SLURM,
+of Kubernetes, or the processes on one queued resource.
+"""
+
+import argparse
 import dataclasses
 import pathlib
 import re
+from collections.abc import Iterable
 
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
@@ -12,17 +18,17 @@ _NAME = re.compile(r'[a-z]([a-z0-9-]{0,38}[a-z0-9])?')
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Workload:
   """One `vit_jax train`, or one `vit_jax sweep` in several shards."""
   name: str
   config: str
   workdir: str
   # `--config.key=value` and the words after `--`, as they were given.
-  extra: tuple = ()
+  extra: tuple[str, ...] = ()
   # 0: train. Otherwise sweep, its cells dealt out over so many workers.
   shards: int = 0
   # (name, value) pairs for every process.
-  environment: tuple = ()
+  environment: tuple[tuple[str, str], ...] = ()
 
   def words(self, multihost: bool = False) -> list[str]:
     """The command after `vit_jax`; a sweep still lacks its `--shard`."""
@@ -31,7 +37,7 @@ class Job:
     return command + ['--multihost'] * multihost
 
 
-def add_flags(parser):
+def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--config', required=True, metavar='FILE[:ARG]',
                       help='as of vit_jax train; --config.<key>=<value> is passed on')
   parser.add_argument('--workdir', required=True, metavar='DIR',
@@ -48,13 +54,13 @@ def add_flags(parser):
                       help='the default')
 
 
-def from_flags(args, extra) -> Job:
-  """The job of parsed flags; `extra` are words for `vit_jax`.
+def from_flags(args: argparse.Namespace, extra: Iterable[str]) -> Workload:
+  """The workload of parsed flags; `extra` are words for `vit_jax`.
 
   Raises:
     UserError: for what no engine could start.
   """
-  path = args.config.partition(':')[0]
+  path, _ = _split_config(args.config)
   if not pathlib.Path(path).is_file():
     raise UserError(f'--config={args.config}: there is no file {path}.')
   if '://' in args.workdir:
@@ -67,18 +73,18 @@ def from_flags(args, extra) -> Job:
   version = code_version.of_clone(clone())
   if version:
     environment = ((code_version.VARIABLE, version), *environment)
-  return Job(_name(args), args.config, args.workdir, tuple(extra), args.sweep,
-             environment)
+  return Workload(_name(args), args.config, args.workdir, tuple(extra), args.sweep,
+                  environment)
 
 
-def _variable(text):
+def _variable(text: str) -> tuple[str, str]:
   name, equals, value = text.partition('=')
   if not equals:
     raise UserError(f'--env={text}: expected NAME=VALUE.')
   return name, value
 
 
-def _name(args):
+def _name(args: argparse.Namespace) -> str:
   name = args.name
   if not name:
     last = pathlib.PurePath(args.workdir).name.lower()
@@ -93,11 +99,25 @@ def _name(args):
 
 def config_in_clone(config: str) -> str:
   """A `--config` as a copy of the clone has it; '' for a file outside of the clone."""
-  path, colon, argument = config.partition(':')
+  path, argument = _split_config(config)
   try:
-    return f'{pathlib.Path(path).resolve().relative_to(clone())}{colon}{argument}'
+    return f'{pathlib.Path(path).resolve().relative_to(clone())}{argument}'
   except ValueError:
     return ''
+
+
+def with_absolute_paths(workload: Workload) -> Workload:
+  """The same for processes that start in another folder."""
+  path, argument = _split_config(workload.config)
+  return dataclasses.replace(
+      workload, config=f'{pathlib.Path(path).absolute()}{argument}',
+      workdir=str(pathlib.Path(workload.workdir).absolute()))
+
+
+def _split_config(config: str) -> tuple[str, str]:
+  """('file.py', ':arg') of 'file.py:arg'; ('file.py', '') of 'file.py'."""
+  path, colon, argument = config.partition(':')
+  return path, colon + argument
 
 
 def clone() -> pathlib.Path:

@@ -1,4 +1,4 @@
-"""TPU slices by the names that people use, and what their chips are.
+"""TPU slices by the names that people use.
 
 Names come in two spellings: an accelerator type as Cloud TPU writes it ('v4-32',
 'v5litepod-256'), whose number counts TensorCores in some generations and chips in
@@ -11,70 +11,8 @@ import difflib
 import math
 import re
 
+from vit_jax.parallel.tpu_generations import GENERATIONS, Generation
 from vit_jax.runtime.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class Generation:
-  """One kind of chip. Rates are per chip, from Google's published specifications."""
-  name: str
-  # Accelerator types are '<accelerator>-<number>'.
-  accelerator: str
-  # What the number counts: 2 TensorCores of every chip, or 1: chips.
-  counted_per_chip: int
-  # Dims of a slice's network.
-  dims: int
-  peak_tflops: float  # bfloat16
-  hbm_gib: float
-  hbm_gbps: float
-  # GB/s of one network link in one direction.
-  link_gbps: float
-  # GB/s of a chip's share of its host's data centre network, for several slices.
-  dcn_gbps: float
-  # JAX devices of a chip; a megacore chip is one.
-  devices_per_chip: int
-  # Of the cycles in the TPU compiler's estimates; 0: not known.
-  clock_ghz: float
-  # As JAX calls its devices.
-  device_kind: str
-  # Value of the node label cloud.google.com/gke-tpu-accelerator; '': not on GKE.
-  gke_accelerator: str
-  # GKE machine types are '<machine>-<chips>t'.
-  machine: str
-  # Shapes that have an accelerator type, smallest first.
-  topologies: tuple
-  # Chips of the largest slice.
-  most_chips: int
-  # `chip_config_name` of JAX's topology call, for one device per chip.
-  chip_config: str = ''
-  aliases: tuple = ()
-
-
-_FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
-_CUBES = ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8',
-          '8x8x16', '8x16x16')
-
-# https://docs.cloud.google.com/tpu/docs and the GKE pages of the same site; the clocks
-# follow from the peak rates and the sizes of the matrix units.
-GENERATIONS = {g.name: g for g in (
-    Generation('v2', 'v2', 2, 2, 45, 16, 700, 62, 3.1, 2, 0.7, 'TPU v2', '', '',
-               ('2x2', '4x4', '8x8', '8x16', '16x16'), 256),
-    Generation('v3', 'v3', 2, 2, 123, 32, 900, 82, 3.1, 2, 0.94, 'TPU v3', '', '',
-               ('2x2', '4x4', '4x8', '8x8', '8x16', '16x16', '16x32', '32x32'), 1024),
-    Generation('v4', 'v4', 2, 3, 275, 32, 1228, 45, 6.2, 1, 1.05, 'TPU v4',
-               'tpu-v4-podslice', 'ct4p-hightpu', _CUBES, 4096, chip_config='megacore'),
-    Generation('v5e', 'v5litepod', 1, 2, 197, 16, 819, 45, 3.1, 1, 1.5,
-               'TPU v5 lite', 'tpu-v5-lite-podslice', 'ct5lp-hightpu', _FLAT, 256,
-               aliases=('v5lite',)),
-    Generation('v5p', 'v5p', 2, 3, 459, 95, 2765, 90, 6.2, 1, 1.75, 'TPU v5',
-               'tpu-v5p-slice', 'ct5p-hightpu', (*_CUBES, '16x16x16', '16x16x24'),
-               6144),
-    Generation('v6e', 'v6e', 1, 2, 918, 32, 1640, 90, 12.5, 1, 1.75, 'TPU v6 lite',
-               'tpu-v6e-slice', 'ct6e-standard', _FLAT, 256, aliases=('trillium',)),
-    Generation('tpu7x', 'tpu7x', 2, 3, 2307, 192, 7380, 100, 12.5, 2, 0, 'TPU7x',
-               'tpu7x', 'tpu7x-standard', ('1x1x1', *_CUBES), 9216,
-               aliases=('ironwood',)),
-)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +71,7 @@ class Slice:
   @property
   def hbm_bytes(self) -> int:
     """Of one JAX device."""
-    return int(self.generation.hbm_gib * 2**30 / self.generation.devices_per_chip)
+    return self.generation.hbm_bytes_per_device
 
   @property
   def peak_flops(self) -> float:
@@ -166,8 +104,8 @@ def parse(name: str) -> Slice:
   """
   text = name.strip().lower().removeprefix('tpu-')
   match = re.fullmatch(r'([a-z0-9]+)([-:])([0-9]+(?:x[0-9]+)*)', text)
-  generation = match and _generation(match[1])
-  if not generation:
+  generation = _generation(match[1]) if match else None
+  if match is None or generation is None:
     raise UserError(_unknown(name, text))
   if 'x' in match[3]:
     return _by_shape(name, generation, match[3])
@@ -184,14 +122,14 @@ def accelerator_types(generation: Generation) -> list[str]:
   return [Slice(generation, t).accelerator_type for t in generation.topologies]
 
 
-def _generation(word):
+def _generation(word: str) -> Generation | None:
   for generation in GENERATIONS.values():
     if word in (generation.name, generation.accelerator, *generation.aliases):
       return generation
   return None
 
 
-def _by_count(name, generation, count):
+def _by_count(name: str, generation: Generation, count: int) -> Slice:
   for topology in generation.topologies:
     found = Slice(generation, topology)
     if found.chips * generation.counted_per_chip == count:
@@ -203,7 +141,7 @@ def _by_count(name, generation, count):
       f'shape in chips such as {generation.name}:{generation.topologies[-1]}.')
 
 
-def _by_shape(name, generation, topology):
+def _by_shape(name: str, generation: Generation, topology: str) -> Slice:
   found = Slice(generation, topology)
   if topology in generation.topologies or _whole_cubes(found):
     return found
@@ -216,14 +154,14 @@ def _by_shape(name, generation, topology):
       f'{", ".join(generation.topologies)} chips{cubes}.')
 
 
-def _whole_cubes(found):
+def _whole_cubes(found: Slice) -> bool:
   shape = found.shape
   return (found.generation.dims == len(shape) == 3 and list(shape) == sorted(shape)
           and all(n and n % 4 == 0 for n in shape)
           and found.chips <= found.generation.most_chips)
 
 
-def _unknown(name, text):
+def _unknown(name: str, text: str) -> str:
   known = [t for g in GENERATIONS.values() for t in accelerator_types(g)]
   known += [f'{g.name}:{t}' for g in GENERATIONS.values() for t in g.topologies]
   near = difflib.get_close_matches(text, known, n=3, cutoff=0.5)
