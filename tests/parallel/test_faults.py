@@ -1,4 +1,4 @@
-"""Faults of real processes. `benchmarks/faults.py` does the same, more often."""
+"""Faults of real processes. `benchmarks/kill_table.py` does the same, more often."""
 
 import random
 

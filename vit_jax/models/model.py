@@ -1,7 +1,7 @@
 """What every kind of model has: options, classes, and answers about its arithmetic."""
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +21,10 @@ class Model(nn.Module):
 
   # The fields of `options` that this kind of model has a use for.
   OPTIONS: ClassVar[tuple[str, ...]] = ()
+
+  if TYPE_CHECKING:
+    # Linen gives it to every module, which type checkers can't see.
+    def __hash__(self) -> int: ...
 
   @property
   def dtype(self) -> np.dtype:

@@ -1,7 +1,7 @@
 """What a plan needs to know of a data set that may not be on this machine."""
 
 import dataclasses
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from vit_jax.config.sections import Config, DataSection, PreprocessSection
 from vit_jax.data import (
@@ -116,7 +116,7 @@ def _metadata(data: DataSection, num_classes: int,
   if builder is None:
     return num_classes, None
   features = record_features.flat_features(builders.features(builder))
-  image = features.get(data.image_key)
+  image: Any = features.get(data.image_key)
   shape = tuple(image.shape) if image is not None else ()
   num_classes = num_classes or len(record_labels.open_labels(builder, data).class_names)
   return num_classes, shape if shape and all(shape) else None

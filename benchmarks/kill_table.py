@@ -1,6 +1,6 @@
 """What becomes of runs that something happens to: the kill table of docs/faults.md.
 
-  python benchmarks/faults.py --tries=5 [--only=PATTERN] [--seed=0]
+  python benchmarks/kill_table.py --tries=5 [--only=PATTERN] [--seed=0]
 
 Every try trains a tiny model in two real processes, does the fault at a random moment,
 starts the run again where it ended, and compares all of the final training state, bit
