@@ -12,10 +12,11 @@ import sweeps
 from vit_jax.config.sections import Config
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.stopping import Stopped
-from vit_jax.sweep import cells, runner, schedule
+from vit_jax.sweep import cells, report, runner, schedule
 from vit_jax.sweep.cells import Cell
 from vit_jax.sweep.definition import SweepDefinition
-from vit_jax.sweep.directory import CellResult, SweepDirectory, hold_lock
+from vit_jax.sweep.directory import CellResult, SweepDirectory, hold_lock, is_locked
+from vit_jax.sweep.summary import Summary
 from vit_jax.training import loop as training
 from vit_jax.training.metrics import NonFiniteError
 from vit_jax.training.reuse import Reuse
@@ -254,6 +255,18 @@ def test_two_workers_do_everything_once(
   _, directory = [_run(tmp_path, sweep, shard=(worker, 2)) for worker in range(2)]
   assert len(trainer.calls) == len(set(trainer.calls)) == 4
   assert len([c for c in _cells(sweep, directory) if directory.results.get(c)]) == 4
+
+
+def test_a_report_is_read_and_written_by_one_worker_at_a_time(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+  Trainer(monkeypatch)
+  locked, write = [], report.write
+  def watched(directory: SweepDirectory) -> Summary:
+    locked.append(is_locked(directory.path))
+    return write(directory)
+  monkeypatch.setattr(report, 'write', watched)
+  directory = _run(tmp_path, sweeps.make())
+  assert locked == [True] and not is_locked(directory.path)
 
 
 def test_more_points_and_seeds_keep_what_is_finished(

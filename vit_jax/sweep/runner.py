@@ -52,7 +52,11 @@ def run(sweep: SweepDefinition, directory: SweepDirectory,
   sweep = directory.claim(sweep)
   worker = _Worker(sweep, directory, shard, keep_checkpoints)
   worker.run()
-  summary = report.write(directory) if hosts.is_main() else None
+  summary = None
+  if hosts.is_main():
+    # Of workers that end together none replaces a report by an older one.
+    with hold_lock(directory.path, wait=True):
+      summary = report.write(directory)
   # Before the first process may raise: the others would be ended by that.
   hosts.barrier('sweep-end')
   if summary:
