@@ -205,6 +205,7 @@ def reuse():
   return Reuse()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('spec, data, settings, measured', RUNS)
 def test_debug_form_takes_steps(spec, data, settings, measured, tmp_path, reuse):
   folder = tmp_path / 'data'

@@ -108,6 +108,7 @@ def test_rule_that_gives_sets(real):
     [single.read(i) for i in range(10)]
 
 
+@pytest.mark.slow
 def test_a_run_on_sets(real, tmp_path):
   """Trains and evaluates; images without labels are left out."""
   data = dataclasses.asdict(dataclasses.replace(

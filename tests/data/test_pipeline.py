@@ -152,6 +152,7 @@ def test_decoding_is_done_once(cifar_dir, monkeypatch):
   assert len(found) == 4 and len(decoded) == 1
 
 
+@pytest.mark.slow
 def test_a_program_may_end_in_the_middle_of_a_stream(cifar_dir):
   code = f'''
 import numpy as np

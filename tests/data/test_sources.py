@@ -71,6 +71,7 @@ def test_digits_equal_scikit_learn():
     assert source.class_names == [str(n) for n in range(10)]
 
 
+@pytest.mark.slow
 def test_digits_prepared_by_two_processes_at_once(tmp_path):
   code = f'''
 from vit_jax.data import open_source

@@ -117,6 +117,7 @@ def _config(folder, *overrides):
       '--config.evaluators[0].shots=(1,)', *overrides]))
 
 
+@pytest.mark.slow
 def test_in_training_and_on_the_trained_run(tmp_path):
   workdir = tmp_path / 'run'
   config = _config(
@@ -142,6 +143,7 @@ def test_in_training_and_on_the_trained_run(tmp_path):
     assert value == pytest.approx(result[name], abs=tolerance)
 
 
+@pytest.mark.slow
 def test_sets_of_labels_of_imagenet_real(tmp_path):
   """Accuracy over the images that have labels, any of which is right."""
   rng = np.random.default_rng(0)

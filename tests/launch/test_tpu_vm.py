@@ -73,6 +73,7 @@ def test_a_preempted_slice_is_made_again_and_the_job_goes_on(cloud, capsys):
   assert not (cloud.folder / 'exists').exists()
 
 
+@pytest.mark.slow
 def test_a_job_that_says_start_again_is_started_again(cloud, capsys):
   cloud.plays('ACTIVE', '75 75 0')
   assert main_lib.main([*WORDS, '--run', '--restarts=2']) == 0

@@ -25,6 +25,8 @@ def never_cached():
   jax.config.update(name, before)
 
 
+pytestmark = pytest.mark.slow
+
 _GATHER = re.compile(r'= (\w+)\[([\d,]*)\]\S* all-gather\(')
 
 

@@ -166,6 +166,7 @@ def test_a_batch_that_does_not_divide_is_an_error():
                           step_cost.Target(tpu_slices.parse('v5e:2x2')))
 
 
+@pytest.mark.slow
 def test_memory_of_real_runs():
   """The TPU compiler's allocation for programs of other projects, to 10 or 20 %.
 

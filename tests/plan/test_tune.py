@@ -58,6 +58,7 @@ def _search(config, facts, compiler, limit=20):
                      log=lambda line: None)
 
 
+@pytest.mark.slow
 def test_the_best_of_every_stage_is_kept(config, facts):
   search = _search(config, facts, Compiler())
   trials = search.run()
@@ -107,6 +108,7 @@ def test_nothing_fits(config, facts):
   assert compiler.seen[-1].accum_steps == 2
 
 
+@pytest.mark.slow
 def test_shapes_alone_rule_out_what_is_far_too_large(config, facts):
   large = config_lib.with_values(config, {
       'model.width': 1024, 'model.mlp_dim': 4096, 'model.depth': 24,

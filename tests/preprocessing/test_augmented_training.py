@@ -35,6 +35,7 @@ def test_resume_is_bit_exact(tmp_path):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_batch_on_one_device_equals_that_on_eight(tmp_path):
   config = config_lib.load(runs.write_config(tmp_path), EVERYTHING)
   data_input = open_input(config.data, 'train', train=True)

@@ -117,6 +117,7 @@ def test_accumulation_changes_nothing(plain, accum_steps):
     np.testing.assert_allclose(seen, _case()['io']['losses_accum2'], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_moving_average_is_the_weighted_sum_of_the_parameters():
   optimizer = _optimizer()
   _, _, state = _run(steps=1, ema_decay=0.75, optimizer=optimizer)
@@ -131,6 +132,7 @@ def test_moving_average_is_the_weighted_sum_of_the_parameters():
   assert _max_difference(state.ema, expected) < 1e-6
 
 
+@pytest.mark.slow
 def test_randomness_follows_the_seed_and_the_step_alone():
   model = _model(dropout=0.3)
   first, _, _ = _run(steps=3, model=model, seed=1)

@@ -71,6 +71,7 @@ def test_resume_is_bit_exact(finished, tmp_path):
   assert runs.losses(copy) == runs.losses(workdir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('data, fsdp', [(2, 4), (1, 8)])
 def test_sharded_layouts_follow_the_same_curve(finished, tmp_path, data, fsdp):
   _, workdir, result = finished
@@ -82,6 +83,7 @@ def test_sharded_layouts_follow_the_same_curve(finished, tmp_path, data, fsdp):
   assert abs(sharded['test/loss'] - result['test/loss']) < 1e-5
 
 
+@pytest.mark.slow
 def test_scanned_blocks_follow_the_same_curve(finished, tmp_path):
   config = _config(tmp_path, '--config.model.scan=true', '--config.model.remat=full')
   train(config, str(tmp_path / 'run'))
