@@ -10,7 +10,6 @@ import time
 from etils import epath
 
 from vit_jax.checkpoints import (
-  atomic,
   detect,
   hf_names,
   load,
@@ -22,10 +21,11 @@ from vit_jax.checkpoints import (
   timm_names,
   verify,
 )
-from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.worlds import FORMATS, WORLDS
 from vit_jax.config.sections import ModelSection
+from vit_jax.runtime import atomic
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.file_errors import unreachable_is_an_error
 from vit_jax.training.progress import duration
 
 # Smaller files are written before a line could be read.
@@ -59,7 +59,8 @@ def convert(src, dst, to: str = '', *, verification: bool = True, stream=None,
         world.write(model, opening.shapes_of(model, grid)), weights)
     temporary = stack.enter_context(atomic.new(dst))
     progress = _Progress(sum(w.nbytes for w in theirs.values()), stream or sys.stderr)
-    with reachable(dst, verb='write'):  # what is read meanwhile has its own errors
+    # What is read meanwhile has its own errors.
+    with unreachable_is_an_error(dst, verb='write'):
       _WRITERS[to](temporary, model, grid, theirs, progress.add)
     progress.end()
     lines = [f'Wrote {dst}: {world.title}, {detect.describe(model)}, {len(theirs)} '

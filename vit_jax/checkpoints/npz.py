@@ -12,9 +12,9 @@ import zlib
 import numpy as np
 from etils import epath
 
-from vit_jax.checkpoints.reaching import readable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.file_errors import damage_is_an_error
 
 # A file may unpack to this many times its size, plus a constant: published files
 # are not compressed at all, and a classifier of zeros is at most a tenth of one.
@@ -130,6 +130,6 @@ def _header(info, member):
 
 
 def _damage_is_an_error(path):
-  return readable(
+  return damage_is_an_error(
       path, _DAMAGE, 'npz file',
       'Expected arrays of numbers as written by numpy.savez; fetch the file again.')

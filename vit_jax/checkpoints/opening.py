@@ -23,11 +23,11 @@ from vit_jax.checkpoints import (
   torch_file,
 )
 from vit_jax.checkpoints.detect import Detected, Shapes
-from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.weights import Weight
 from vit_jax.checkpoints.worlds import WORLDS, World
 from vit_jax.models import layout
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.file_errors import unreachable_is_an_error
 
 # Settings that ask for a change of the model rather than say what the file is.
 CHANGES = ('num_classes', 'representation_size', 'scan', 'dtype', 'param_dtype')
@@ -90,7 +90,7 @@ def opened(path, overrides: dict | None = None, *, image_size=None,
 def list_stored(path) -> dict[str, Weight]:
   """Names, shapes and dtypes in a file, whatever it holds."""
   path = epath.Path(split_subtree(augreg.resolve(str(path)))[0])
-  with contextlib.ExitStack() as stack, reachable(path):
+  with contextlib.ExitStack() as stack, unreachable_is_an_error(path):
     ours = _read_ours(path, best=True)
     return ours[1] if ours else _read_file(stack, path)[0]
 
@@ -117,7 +117,7 @@ def _shapes_of(model, grid):
 def _read(stack, path, subtree, overrides, best):
   """(detected, weights by their names, stored weights, notes, own)."""
   path = epath.Path(path)
-  with reachable(path):
+  with unreachable_is_an_error(path):
     ours = _read_ours(path, best)
     stored, config = (ours[1], {}) if ours else _read_file(stack, path)
   if ours:

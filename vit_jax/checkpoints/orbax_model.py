@@ -15,11 +15,11 @@ from etils import epath
 from flax import traverse_util
 
 from vit_jax.checkpoints.detect import Detected, grid_of, image_size_of
-from vit_jax.checkpoints.reaching import reachable
 from vit_jax.checkpoints.store import Store
 from vit_jax.checkpoints.weights import Weight
 from vit_jax.models import variants
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.file_errors import unreachable_is_an_error
 from vit_jax.training import workdir as workdir_lib
 
 _MODEL, _PARAMS, _FORMAT = 'model.json', 'params', 'vit_jax model 1'
@@ -177,7 +177,7 @@ class _Part:
 
 def _metadata(path, subtree: str = '') -> dict:
   """{flat name: shape and dtype} of an Orbax tree, or of one subtree of it."""
-  with reachable(path), ocp.Checkpointer(
+  with unreachable_is_an_error(path), ocp.Checkpointer(
       ocp.PyTreeCheckpointHandler()) as checkpointer:
     tree = checkpointer.metadata(path).item_metadata.tree
   return flatten(tree[subtree] if subtree else tree)
@@ -197,7 +197,7 @@ def _restore(path, subtree: str = '', wanted: dict | None = None, args=None) -> 
     args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
   if subtree:
     item, args = {subtree: item}, {subtree: args}
-  with reachable(path), ocp.Checkpointer(
+  with unreachable_is_an_error(path), ocp.Checkpointer(
       ocp.PyTreeCheckpointHandler()) as checkpointer:
     try:
       restored = checkpointer.restore(path, args=ocp.args.PyTreeRestore(

@@ -14,9 +14,9 @@ import numpy as np
 import safetensors
 from etils import epath
 
-from vit_jax.checkpoints.reaching import reachable, readable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.file_errors import damage_is_an_error, unreachable_is_an_error
 
 _DTYPES = {
     'F64': np.dtype('float64'), 'F32': np.dtype('float32'),
@@ -35,7 +35,7 @@ def read(path):
   The library opens local files only; others are held in memory meanwhile.
   """
   path = epath.Path(path)
-  with reachable(path):
+  with unreachable_is_an_error(path):
     there = path.is_file()
   if not there:
     raise UserError(f'No file {path}; give an existing checkpoint.')
@@ -97,6 +97,6 @@ def _dtype(name, dtype):
 
 
 def _damage_is_an_error(path):
-  return readable(
+  return damage_is_an_error(
       path, _DAMAGE, 'safetensors file',
       'Fetch it again, or convert it anew.')

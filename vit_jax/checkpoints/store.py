@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vit_jax import config as config_lib
-from vit_jax.checkpoints import integrity, sealed_state
+from vit_jax.checkpoints import integrity
 from vit_jax.config.sections import CheckpointSection, Config
 from vit_jax.parallel import hosts, rules
 from vit_jax.parallel.save_barrier import SaveBarrier
@@ -49,7 +49,7 @@ class Store:
         self._directory, options=_options(self._section, self._read_only),
         item_names=(_STATE, _META),
         item_handlers={
-            _STATE: sealed_state.Handler(),
+            _STATE: integrity.SealingHandler(),
             _META: ocp.JsonCheckpointHandler(),
         })
 
@@ -89,7 +89,7 @@ class Store:
       self._manager.save(
           step, metrics=metrics, force=True,
           args=ocp.args.Composite(**{
-              _STATE: sealed_state.Save(_as_dict(state)),
+              _STATE: integrity.Save(_as_dict(state)),
               _META: ocp.args.JsonSave(meta)}))
     except OSError as e:
       if jax.process_count() > 1:
@@ -160,7 +160,7 @@ class Store:
     self._check_arrays(step, expected)
     restored = self._manager.restore(
         step, args=ocp.args.Composite(
-            **{_STATE: sealed_state.Restore(expected)}))[_STATE]
+            **{_STATE: integrity.Restore(expected)}))[_STATE]
     return abstract_state.replace(**restored)
 
   def check_params(self, step: int, abstract_params, *, averaged: bool):
