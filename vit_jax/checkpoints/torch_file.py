@@ -115,7 +115,7 @@ def _check_cost(data: bytes) -> None:
     if i > _MAX_INSTRUCTIONS:
       raise ValueError('its pickle is too long')
     if name in ('BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
-      index = len(memo) if name == 'MEMOIZE' else arg
+      index = len(memo) if arg is None else arg  # MEMOIZE has none
       if index > i:  # the unpickler would make room for as many
         raise ValueError('its pickle counts wrongly')
       memo[index] = stack[-1]
@@ -157,7 +157,7 @@ class _OrderedDict(dict):
 class _Global(_StandIn):
   """Stands for something that the pickle names; never the thing itself."""
 
-  def __init__(self, meaning: Any):
+  def __init__(self, meaning: Any) -> None:
     self.meaning = meaning  # a dtype, or what is called instead
 
   def __call__(self, *args: Any) -> Any:
@@ -195,7 +195,7 @@ class _Tensor(_StandIn):
   """What `_rebuild_tensor_v2` would have been called with."""
 
   def __init__(self, storage: _Storage, offset: int, shape: tuple[int, ...],
-               strides: tuple[int, ...], *_: Any):
+               strides: tuple[int, ...], *_: Any) -> None:
     self.storage, self.offset = storage, offset
     self.shape, self.strides = tuple(shape), tuple(strides)
     if not isinstance(storage, _Storage) or not len(self.shape) == len(
