@@ -64,11 +64,11 @@ def _report(source: pathlib.Path, target: pathlib.Path, to: str, verify: bool,
 def _write_random(path: pathlib.Path) -> None:
   import numpy as np
 
-  from vit_jax.checkpoints import npz, opening, weights
+  from vit_jax.checkpoints import npz, open_checkpoint, weights
   from vit_jax.models import variants
   model = variants.create('L/16', 1000)
   rng = np.random.default_rng(0)
-  shapes = opening.shapes_of(model, (14, 14))
+  shapes = open_checkpoint.shapes_of(model, (14, 14))
   arrays = {
       name: weights.Weight(
           shape, np.dtype('float32'), lambda shape=shape: rng.standard_normal(

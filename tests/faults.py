@@ -15,7 +15,7 @@ import time
 
 import runs
 
-from vit_jax.checkpoints import integrity, orbax_model
+from vit_jax.checkpoints import integrity, orbax_arrays
 
 STEPS = 60
 # A run that saves often, and measures nothing but its loss.
@@ -114,7 +114,7 @@ def being_written(workdir) -> list:
 
 def state(workdir, step=STEPS) -> dict:
   """{name: array} of everything in a checkpoint's training state."""
-  return orbax_model._restore(pathlib.Path(workdir) / f'checkpoints/{step}/state')
+  return orbax_arrays.restore(pathlib.Path(workdir) / f'checkpoints/{step}/state')
 
 
 def same(a: dict, b: dict) -> bool:

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax.checkpoints.jax_names import POSITIONS
 from vit_jax.checkpoints.load import load
+from vit_jax.checkpoints.positions import POSITIONS
 
 # What a file can't say, or what the case changes. All other cases need nothing.
 SETTINGS = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vit_jax.checkpoints import augreg, opening
+from vit_jax.checkpoints import augreg, open_checkpoint
 from vit_jax.runtime.errors import UserError
 
 _COLUMNS = ('filename', 'adapt_filename', 'ds', 'final_val', 'adapt_ds',
@@ -57,7 +57,7 @@ def test_no_table(tmp_path):
 def test_names_are_resolved_wherever_a_checkpoint_is_opened(monkeypatch):
   monkeypatch.setattr(augreg, 'resolve', lambda name: f'/resolved/{name}.npz')
   with pytest.raises(UserError, match='There is no /resolved/augreg:B_16.npz'):
-    opening.list_stored('augreg:B_16')
+    open_checkpoint.list_stored('augreg:B_16')
   with pytest.raises(UserError, match='There is no /resolved/augreg:B_16.npz'):
-    with opening.opened('augreg:B_16'):
+    with open_checkpoint.open_checkpoint('augreg:B_16'):
       pass

@@ -2,8 +2,6 @@
 
 import io
 import json
-import pathlib
-import pickle
 import platform
 import shutil
 import subprocess
@@ -16,14 +14,14 @@ import pytest
 from etils import epath
 from safetensors.numpy import load_file, save_file
 
-from vit_jax.checkpoints import atomic, convert, npz, torch_file
+from vit_jax.checkpoints import convert, npz
 from vit_jax.checkpoints.load import load
 from vit_jax.checkpoints.weights import of_array
+from vit_jax.runtime import atomic
 from vit_jax.runtime.errors import UserError
 
 _NPZ = golden.FOLDER / 'vitjax_token' / 'params.npz'
 _HF = golden.FOLDER / 'hf_vit_cls'
-_FILES = pathlib.Path(__file__).parent / 'files'
 
 
 def _arrays():
@@ -64,17 +62,6 @@ def test_truncated_safetensors(kept, tmp_path):
   _refused(path, 'not a readable safetensors', tmp_path)
 
 
-@pytest.mark.parametrize('kept', [0, 100, 30_000, -50])
-def test_truncated_pytorch_file(kept, tmp_path):
-  path = tmp_path / 'x.bin'
-  path.write_bytes((_FILES / 'hf_vit_cls.bin').read_bytes()[:kept])
-  _refused(path, 'not a readable PyTorch', tmp_path)
-
-
-def test_old_pytorch_format(tmp_path):
-  _refused(_FILES / 'legacy.bin', 'before 1.6', tmp_path)
-
-
 class _Evil:
   """Unpickling it would leave a file behind."""
 
@@ -91,38 +78,6 @@ def test_objects_in_an_npz_are_not_unpickled(tmp_path):
   np.savez(tmp_path / 'x.npz', **arrays)
   _refused(tmp_path / 'x.npz', 'never unpickled', tmp_path)
   assert not proof.exists()
-
-
-@pytest.mark.parametrize('protocol', [2, 4])
-def test_a_hostile_pickle_does_not_run(protocol, tmp_path):
-  proof = tmp_path.parent / f'{tmp_path.name}_executed'
-  path = tmp_path / 'x.bin'
-  with zipfile.ZipFile(path, 'w') as archive:
-    archive.writestr('archive/data.pkl', pickle.dumps(
-        {'a': _Evil(proof)}, protocol))
-  _refused(path, 'nothing was executed', tmp_path)
-  assert not proof.exists()
-
-
-@pytest.mark.parametrize('code', [
-    b'\x80\x02cos\nsystem\nq\x00X\x04\x00\x00\x00exit\x85R.',
-    b'\x80\x02}q\x00.', b'\x80\x02K\x01.', b'\x80\x02', b'garbage', b'\x80\x02h\x07.',
-    b'\x80\x02(\x81.', b'\x80\x02}K\x01K\x02s.',
-    b'\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01tR.'])
-def test_odd_pickles(code, tmp_path):
-  path = tmp_path / 'x.bin'
-  with zipfile.ZipFile(path, 'w') as archive:
-    archive.writestr('archive/data.pkl', code)
-  _refused(path, 'not a readable PyTorch', tmp_path)
-
-
-def test_a_tensor_cannot_reach_beyond_its_storage():
-  storage = ('storage', torch_file._Global('torch FloatStorage'), '0', 'cpu', 4)
-  for offset, shape, strides in [
-      (0, (5,), (1,)), (3, (2,), (1,)), (0, (2, 2), (4, 1)), (0, (9,), (0,)),
-      (-1, (1,), (1,)), (0, (2,), (-1,))]:
-    with pytest.raises(ValueError, match='larger than its storage|impossible'):
-      torch_file._Tensor(storage, offset, shape, strides)
 
 
 def test_zip_bomb(tmp_path):

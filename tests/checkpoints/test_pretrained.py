@@ -9,9 +9,10 @@ import parameters
 import pytest
 
 from vit_jax import config as config_lib
-from vit_jax.checkpoints import initial, opening, orbax_model, pretrained
-from vit_jax.checkpoints.jax_names import POSITIONS
+from vit_jax.checkpoints import initial, orbax_arrays, pretrained
 from vit_jax.checkpoints.load import load
+from vit_jax.checkpoints.open_checkpoint import open_checkpoint
+from vit_jax.checkpoints.positions import POSITIONS
 from vit_jax.checkpoints.store import Store
 from vit_jax.config.sections import InitSection, MeshSection
 from vit_jax.models import layout, variants
@@ -106,11 +107,11 @@ def workdir(tmp_path):
 
 def _numpy_reads(monkeypatch):
   """The names that are read as whole arrays from here on."""
-  names, restore = [], orbax_model._restore
+  names, restore = [], orbax_arrays.restore
   def spy(path, subtree='', wanted=None, args=None):
     names.extend(wanted if args is None else ())
     return restore(path, subtree, wanted, args)
-  monkeypatch.setattr(orbax_model, '_restore', spy)
+  monkeypatch.setattr(orbax_arrays, 'restore', spy)
   return names
 
 
@@ -119,7 +120,7 @@ def test_a_work_directory_goes_straight_to_the_devices(fsdp, workdir, monkeypatc
   path, expected = workdir
   job, state = _job(fsdp=fsdp)
   read = _numpy_reads(monkeypatch)
-  initial.check(str(path), job)
+  initial.check_checkpoint(str(path), job)
   loaded = initial.load_params(state, str(path), job)
   assert read == []
   for (name, x), y, z in zip(
@@ -156,7 +157,7 @@ def test_a_damaged_work_directory_is_refused(workdir):
   content[len(content) // 2] ^= 1
   file.write_bytes(content)
   with pytest.raises(UserError, match='init.checkpoint.*is damaged.*CRC-32C'):
-    initial.check(str(path), _job()[0])
+    initial.check_checkpoint(str(path), _job()[0])
 
 
 def test_pre_logits_and_head_can_be_kept():
@@ -201,7 +202,7 @@ def test_a_head_behind_another_layer_is_not_kept(tmp_path):
 def test_what_does_not_fit_is_found_before_anything_is_written(options, init, match):
   job, _ = _job(init=init, **options)
   with pytest.raises(UserError, match=match):
-    initial.check(str(_FILE), job)
+    initial.check_checkpoint(str(_FILE), job)
 
 
 @pytest.mark.parametrize('case, options', [
@@ -214,7 +215,7 @@ def test_position_entries_of_other_tokens_do_not_change_the_outputs(case, option
   path = folder / 'params.npz' if (folder / 'params.npz').exists() else folder
   with np.load(folder / 'io.npz') as arrays:
     images, expected = arrays['image'], arrays['logits']
-  with opening.opened(path) as checkpoint:
+  with open_checkpoint(path) as checkpoint:
     model = checkpoint.model.with_options(**{'position_prefix': 'class'} | options)
     weights, report = pretrained.adapt(checkpoint, model, checkpoint.grid)
     params = golden.unflatten({n: w.read() for n, w in weights.items()})
@@ -226,7 +227,7 @@ def test_position_entries_of_other_tokens_do_not_change_the_outputs(case, option
 def test_other_numerics_are_reported(capsys):
   load(golden.FOLDER / 'bv_siglip_img' / 'params.npz', verbose=True)
   assert 'not: opt/0, params/b, params/t, params/txt' in capsys.readouterr().out
-  with opening.opened(golden.FOLDER / 'hf_vit_cls') as checkpoint:
+  with open_checkpoint(golden.FOLDER / 'hf_vit_cls') as checkpoint:
     model = checkpoint.model.with_options(gelu='tanh', layer_norm_eps=1e-6)
     _, report = pretrained.adapt(checkpoint, model, (4, 4))
   assert report.differs == [

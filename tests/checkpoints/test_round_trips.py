@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from vit_jax.checkpoints import detect, timm_names
+from vit_jax.checkpoints.code_bases import timm_config
 from vit_jax.checkpoints.convert import convert
 from vit_jax.checkpoints.load import load
 from vit_jax.models import variants
@@ -129,7 +129,7 @@ def test_every_step_of_a_journey_is_verified(case, formats, tmp_path):
     source = tmp_path / f'{i}{ending}'
 
 
-def test_differences_between_worlds_are_printed(tmp_path):
+def test_differences_between_code_bases_are_printed(tmp_path):
   lines = convert(_CASES['hf_vit_cls'], tmp_path / 'x.npz')
   assert 'gelu: exact here, tanh there' in lines[-1]
   assert 'layer_norm_eps: 1e-12 here, 1e-06 there' in lines[-1]
@@ -203,7 +203,7 @@ def test_mixer_names_before_linen(tmp_path):
     ('R50+B/16', 'vit_base_r50_s16_224'), ('mu/16', 'vit_base_patch16_224')])
 def test_architectures_that_timm_has(variant, name):
   model = variants.create(variant, 10)
-  config = timm_names.config(model, (2, 2), detect.describe(model))
+  config = timm_config.describe(model, (2, 2))
   assert config['architecture'] == name
   assert 'layers' not in config['model_args']
 
@@ -211,4 +211,4 @@ def test_architectures_that_timm_has(variant, name):
 @pytest.mark.parametrize('width, mlp_dim', [
     (1152, 4304), (24, 60), (49, 1), (1408, 6144)])
 def test_mlp_ratio_as_timm_rounds_it(width, mlp_dim):
-  assert int(width * timm_names._mlp_ratio(width, mlp_dim)) == mlp_dim
+  assert int(width * timm_config.mlp_ratio(width, mlp_dim)) == mlp_dim

@@ -8,6 +8,7 @@ it picks the best one fine-tuned on that. The full name of a file works as well.
 import csv
 import io
 import re
+from collections.abc import Sequence
 
 from etils import epath
 
@@ -61,7 +62,7 @@ def resolve(name: str, bucket: str = BUCKET) -> str:
   return f'{bucket}/{best["adapt_filename"]}.npz'
 
 
-def _read(bucket):
+def _read(bucket: str) -> list[dict[str, str]]:
   path = epath.Path(bucket) / 'index.csv'
   try:
     rows = list(csv.DictReader(io.StringIO(path.read_text())))
@@ -76,7 +77,7 @@ def _read(bucket):
   return rows
 
 
-def _best(rows, column, name):
+def _best(rows: Sequence[dict[str, str]], column: str, name: str) -> dict[str, str]:
   """The last of the rows with the largest value, as a stable sort gives it."""
   if not rows:
     raise UserError(f'The table of AugReg models has nothing for {name!r}.')

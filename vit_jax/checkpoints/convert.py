@@ -2,38 +2,34 @@
 
 import contextlib
 import dataclasses
-import json
 import sys
 import time
+from typing import Any, TextIO
 
 from etils import epath
 
-from vit_jax.checkpoints import (
-  atomic,
-  detect,
-  hf_names,
-  load,
-  names,
-  npz,
-  opening,
-  orbax_model,
-  safetensors_file,
-  timm_names,
-  verify,
-)
-from vit_jax.checkpoints.reaching import reachable
-from vit_jax.checkpoints.worlds import FORMATS, WORLDS
+from vit_jax.checkpoints import load, open_checkpoint, verify
+from vit_jax.checkpoints.code_bases import links
+from vit_jax.checkpoints.code_bases.code_base import CodeBase
+from vit_jax.checkpoints.code_bases.recognition import size_name
+from vit_jax.checkpoints.code_bases.table import FORMATS
+from vit_jax.checkpoints.positions import Grid, image_size_of
+from vit_jax.checkpoints.pretrained import Report
 from vit_jax.config.sections import ModelSection
-from vit_jax.runtime import host_memory
+from vit_jax.models.model import Model
+from vit_jax.models.vit import ViT
+from vit_jax.runtime import atomic, host_memory
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.file_errors import unreachable_is_an_error
 from vit_jax.training.progress import duration
 
 # Smaller files are written before a line could be read.
 _LARGE = 100_000_000
 
 
-def convert(src, dst, to: str = '', *, verification: bool = True, stream=None,
-            **settings) -> list[str]:
+def convert(src: epath.PathLike, dst: epath.PathLike, to: str = '', *,
+            verification: bool = True, stream: TextIO | None = None,
+            **settings: Any) -> list[str]:
   """Writes the checkpoint `src` as `dst`; returns lines that say what was done.
 
   Args:
@@ -48,30 +44,31 @@ def convert(src, dst, to: str = '', *, verification: bool = True, stream=None,
     UserError: if `src` can't be read, the format can't hold the model, or `dst`
       can't be written. There is no output then.
   """
-  to = _format(to, str(dst))
+  code_base = _code_base(to, str(dst))
   dst = epath.Path(dst)
   atomic.check_free(dst)
   host_memory.return_freed()
-  world = WORLDS[FORMATS[to]]
   with contextlib.ExitStack() as stack:
     model, grid, weights, report = stack.enter_context(load.fitted(src, **settings))
-    theirs = names.to_theirs(
-        world.write(model, opening.shapes_of(model, grid)), weights)
+    theirs = links.to_theirs(
+        code_base.links_to_write(model, open_checkpoint.shapes_of(model, grid)),
+        weights)
     temporary = stack.enter_context(atomic.new(dst))
     progress = _Progress(sum(w.nbytes for w in theirs.values()), stream or sys.stderr)
-    with reachable(dst, verb='write'):  # what is read meanwhile has its own errors
-      _WRITERS[to](temporary, model, grid, theirs, progress.add)
+    # What is read meanwhile has its own errors.
+    with unreachable_is_an_error(dst, verb='write'):
+      code_base.write(temporary, model, grid, theirs, progress.add)
     progress.end()
-    lines = [f'Wrote {dst}: {world.title}, {detect.describe(model)}, {len(theirs)} '
+    lines = [f'Wrote {dst}: {code_base.title}, {_name(model)}, {len(theirs)} '
              f'arrays, {progress.total:,} bytes.', *_changes(report)]
     if verification:
       lines.append(str(verify.compare(src, temporary, grid, settings)))
   return lines
 
 
-def listing(src, **settings) -> str:
+def listing(src: epath.PathLike, **settings: Any) -> str:
   """What `src` holds, and the model that was recognised in it."""
-  stored = opening.list_stored(src)
+  stored = open_checkpoint.list_stored(src)
   width = max(map(len, stored), default=0)
   lines = [f'{name:{width}}  {str(w.dtype):9} {"x".join(map(str, w.shape)) or "scalar"}'
            for name, w in stored.items()]
@@ -85,89 +82,63 @@ def listing(src, **settings) -> str:
       [*lines, f'{len(stored)} arrays, {total:,} bytes', *described])
 
 
-def _describe(model, grid, report):
-  size = 'any'
-  if grid:
-    size = ' x '.join(map(str, detect.image_size_of(model, grid)))
-  lines = [f'Model: {type(model).__name__} {detect.describe(model)}, '
-           f'{model.num_classes} classes, images {size}']
-  default = dataclasses.asdict(ModelSection()) | {'num_classes': 0}
+def _code_base(to: str, dst: str) -> CodeBase:
+  """Whose format --to names, for a destination that fits it."""
+  if not to and dst.endswith('.npz'):
+    to = 'npz'
+  if to not in FORMATS:
+    raise UserError(
+        f'The format to convert to is {to or "not given"}; expected '
+        f'--to={"|".join(FORMATS)}.')
+  suffix = FORMATS[to].suffix
+  if suffix and not dst.endswith(suffix):
+    raise UserError(
+        f'{dst} is to be one file of format {to}: end its name in {suffix}.')
+  if not suffix and dst.endswith(('.npz', '.safetensors', '.bin')):
+    raise UserError(f'{dst} is to be a folder of format {to}: give a folder name.')
+  return FORMATS[to]
+
+
+def _describe(model: Model, grid: Grid | None, report: Report) -> list[str]:
+  size = ' x '.join(map(str, image_size_of(model, grid))) if grid else 'any'
+  defaults = dataclasses.asdict(ModelSection()) | {'num_classes': 0, 'version': 2}
   options = [
       f'{name}={value!r}' for name, value in model.settings().items()
-      if name not in ('dtype', 'param_dtype') and value != default.get(name)]
-  return [*lines, '  ' + ', '.join(options), *(f'  {x}' for x in report.ignored)]
+      if name not in ('dtype', 'param_dtype') and value != defaults.get(name)]
+  return [
+      f'Model: {type(model).__name__} {_name(model)}, {model.num_classes} classes, '
+      f'images {size}',
+      '  ' + ', '.join(options), *(f'  {x}' for x in report.ignored)]
 
 
-def _changes(report):
+def _name(model: Model) -> str:
+  """'B/16' if the sizes are published ones, else the sizes."""
+  if not isinstance(model, ViT):
+    return type(model).__name__
+  options, (rows, columns) = model.options, model.strides
+  patch = str(rows) if rows == columns else f'{rows}x{columns}'
+  if name := size_name(model):
+    return f'{name}/{patch}'
+  return (f'width {options.width}, depth {options.depth}, MLP {options.mlp_dim}, '
+          f'{options.num_heads} heads, {patch} pixels a patch')
+
+
+def _changes(report: Report) -> list[str]:
   return [f'  {title}: {line}' for title, lines in (
       ('resized', report.resized), ('zeros', report.initialised),
       ('not converted', report.ignored)) for line in lines]
 
 
-def _format(to, dst):
-  if not to and dst.endswith('.npz'):
-    return 'npz'
-  if to not in FORMATS:
-    raise UserError(
-        f'The format to convert to is {to or "not given"}; expected '
-        f'--to={"|".join(FORMATS)}.')
-  if to in ('npz', 'big_vision') and not dst.endswith('.npz'):
-    raise UserError(f'{dst} is to be one file of format {to}: end its name in .npz.')
-  if to not in ('npz', 'big_vision') and dst.endswith(
-      ('.npz', '.safetensors', '.bin')):
-    raise UserError(f'{dst} is to be a folder of format {to}: give a folder name.')
-  return to
-
-
-def _write_npz(path, model, grid, weights, progress):
-  with path.open('wb') as file:
-    npz.write(file, weights, progress)
-
-
-def _write_big_vision(path, model, grid, weights, progress):
-  _write_npz(path, model, grid,
-             {f'params/{name}': w for name, w in weights.items()}, progress)
-
-
-def _write_hugging_face(path, model, grid, weights, progress):
-  config = hf_names.config(model, grid)
-  # What AutoModel takes as the dtype to load them in.
-  config['dtype'] = next(iter(weights.values())).dtype.name
-  _write_safetensors(path, weights, config, progress)
-
-
-def _write_timm(path, model, grid, weights, progress):
-  config = timm_names.config(model, grid, detect.describe(model))
-  _write_safetensors(path, weights, config, progress)
-
-
-def _write_safetensors(folder, weights, config, progress):
-  folder.mkdir()
-  (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
-  with (folder / 'model.safetensors').open('wb') as file:
-    safetensors_file.write(file, weights, progress)
-
-
-def _write_orbax(path, model, grid, weights, progress):
-  path.mkdir()
-  orbax_model.write_model(path, model, grid, weights, progress)
-
-
-_WRITERS = {
-    'npz': _write_npz, 'big_vision': _write_big_vision, 'hf': _write_hugging_face,
-    'timm': _write_timm, 'orbax': _write_orbax}
-
-
 class _Progress:
   """One line that is rewritten in place, on a terminal and for large files."""
 
-  def __init__(self, total, stream):
+  def __init__(self, total: int, stream: TextIO) -> None:
     self.total, self._done = total, 0
     self._stream = stream
     self._shown = total >= _LARGE and stream.isatty()
     self._began = time.monotonic()
 
-  def add(self, nbytes):
+  def add(self, nbytes: int) -> None:
     self._done += nbytes
     if self._shown:
       seconds = time.monotonic() - self._began
@@ -175,6 +146,6 @@ class _Progress:
       print(f'\r{self._done / self.total:4.0%} of {self.total / 1e6:,.0f} MB, '
             f'{duration(left)} left\x1b[K', end='', file=self._stream, flush=True)
 
-  def end(self):
+  def end(self) -> None:
     if self._shown:
       print('\r\x1b[K', end='', file=self._stream, flush=True)

@@ -5,18 +5,21 @@ arrays themselves. So every checkpoint carries a list of its files with their si
 CRC-32C, written before it is committed.
 """
 
+import dataclasses
 import json
 import pathlib
 from concurrent import futures
 
 import google_crc32c
+import orbax.checkpoint as ocp
+from etils import epath
 
 _LIST = 'checksums.json'
 _BLOCK = 1 << 24
 _THREADS = 4
 
 
-def seal(directory):
+def seal(directory: epath.PathLike) -> None:
   """Writes the list of all files under `directory`, which must be complete."""
   directory = pathlib.Path(directory)
   names = sorted(
@@ -28,7 +31,7 @@ def seal(directory):
   (directory / _LIST).write_text(json.dumps(sums, indent=1) + '\n')
 
 
-def damage(directory, share: tuple[int, int] = (0, 1)) -> str:
+def damage(directory: epath.PathLike, share: tuple[int, int] = (0, 1)) -> str:
   """What is wrong with the files under a sealed directory; '' if nothing is.
 
   Args:
@@ -49,7 +52,28 @@ def damage(directory, share: tuple[int, int] = (0, 1)) -> str:
     return f'{directory / _LIST} is not readable'
 
 
-def _problem(path, size, crc):
+class SealingHandler(ocp.StandardCheckpointHandler):
+  """Orbax's handler of a training state; seals its folder before it is committed."""
+
+  def finalize(self, directory: epath.Path) -> None:
+    super().finalize(directory)
+    seal(directory)
+
+
+# Orbax finds the handler of an item by the type of its arguments.
+@ocp.args.register_with_handler(SealingHandler, for_save=True)
+@dataclasses.dataclass
+class Save(ocp.args.StandardSave):
+  """Saves a state with `SealingHandler`."""
+
+
+@ocp.args.register_with_handler(SealingHandler, for_restore=True)
+@dataclasses.dataclass
+class Restore(ocp.args.StandardRestore):
+  """Restores a state with `SealingHandler`."""
+
+
+def _problem(path: pathlib.Path, size: int, crc: str) -> str:
   try:
     found_size, found_crc = _sum(path)
   except OSError as e:
@@ -61,7 +85,7 @@ def _problem(path, size, crc):
   return ''
 
 
-def _sum(path) -> tuple[int, str]:
+def _sum(path: pathlib.Path) -> tuple[int, str]:
   size, checksum = 0, google_crc32c.Checksum()
   with open(path, 'rb') as file:
     while block := file.read(_BLOCK):

@@ -1,24 +1,27 @@
 """`vit_jax.load`: a model and its parameters from any supported checkpoint."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
-from vit_jax.checkpoints import (
-  detect,
-  jax_names,
-  names,
-  opening,
-  orbax_model,
-  pretrained,
-)
-from vit_jax.checkpoints.weights import of_array
+from vit_jax.checkpoints import orbax_arrays, pretrained
+from vit_jax.checkpoints.code_bases import links
+from vit_jax.checkpoints.code_bases.table import CODE_BASES
+from vit_jax.checkpoints.open_checkpoint import open_checkpoint, shapes_of
+from vit_jax.checkpoints.positions import Grid, grid_of
+from vit_jax.checkpoints.pretrained import Report
+from vit_jax.checkpoints.weights import Weight, of_array
+from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
 
 
-def load(path, *, verbose: bool = False, **settings):
+def load(path: epath.PathLike, *, verbose: bool = False, **settings: Any
+         ) -> tuple[Model, dict[str, Any]]:
   """(model, variables) of a checkpoint.
 
   Args:
@@ -44,17 +47,20 @@ def load(path, *, verbose: bool = False, **settings):
   with fitted(path, **settings) as (model, grid, weights, report):
     if verbose:
       print(report)
-    links = jax_names.own(model, opening.shapes_of(model, grid))
+    own_links = CODE_BASES['vit_jax'].links(model, shapes_of(model, grid))
     params = {
         # An array at a time: what was read is freed as soon as it is on the device.
         name: jax.block_until_ready(jnp.asarray(weight.read(), model.param_dtype))
-        for name, weight in names.to_theirs(links, weights).items()}
-  return model, {'params': orbax_model.nest(params)}
+        for name, weight in links.to_theirs(own_links, weights).items()}
+  return model, {'params': orbax_arrays.nest(params)}
 
 
 @contextlib.contextmanager
-def fitted(path, *, image_size=None, position_grid=None, head: str = 'auto',
-           pre_logits: str = 'drop', position_resize: str = 'auto', **overrides):
+def fitted(
+    path: epath.PathLike, *, image_size: int | tuple[int, int] | None = None,
+    position_grid: int | Grid | None = None, head: str = 'auto',
+    pre_logits: str = 'drop', position_resize: str = 'auto', **overrides: Any
+) -> Iterator[tuple[Model, Grid | None, dict[str, Weight], Report]]:
   """(model, grid, weights, report): complete weights of a checkpoint, still unread.
 
   Args:
@@ -62,27 +68,27 @@ def fitted(path, *, image_size=None, position_grid=None, head: str = 'auto',
     image_size: (height, width) of the images.
     position_grid: (h, w) of the file's positions, where it can't say.
     head, pre_logits, position_resize: see `pretrained.adapt`.
-    **overrides: fields of the model.
+    **overrides: options of the model.
   """
-  image_size = as_size('image_size', image_size)
-  with opening.opened(
-      path, overrides, image_size=image_size,
-      position_grid=as_size('position_grid', position_grid)) as checkpoint:
+  size = _pair('image_size', image_size)
+  with open_checkpoint(
+      path, overrides, image_size=size,
+      position_grid=_pair('position_grid', position_grid)) as checkpoint:
     # What was settled while opening holds for the result too.
     model = checkpoint.detected.create(overrides)
     grid = checkpoint.grid
-    if image_size and grid is not None:
-      grid = detect.grid_of(model, image_size)
+    if size and grid is not None:
+      grid = grid_of(model, size)
     weights, report = pretrained.adapt(
         checkpoint, model, grid, head=head, pre_logits=pre_logits,
         position_resize=position_resize)
-    for name, shape in opening.shapes_of(model, grid).items():
+    for name, shape in shapes_of(model, grid).items():
       if name not in weights:
         weights[name] = of_array(_fresh(model, name, shape))
     yield model, grid, weights, report
 
 
-def as_size(name: str, size) -> tuple[int, int] | None:
+def _pair(name: str, size: Any) -> tuple[int, int] | None:
   if size is None:
     return None
   size = (size, size) if isinstance(size, int) else tuple(size)
@@ -91,7 +97,7 @@ def as_size(name: str, size) -> tuple[int, int] | None:
   return size
 
 
-def _fresh(model, name, shape):
+def _fresh(model: Model, name: str, shape: tuple[int, ...]) -> np.ndarray:
   if name == 'head/kernel':
     return np.zeros(shape, np.float32)
   if name == 'head/bias':

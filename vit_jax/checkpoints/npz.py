@@ -5,16 +5,19 @@ unpickled, sizes are known before memory is asked for, and checksums are compare
 """
 
 import contextlib
+import io
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, cast
 
 import numpy as np
 from etils import epath
 
-from vit_jax.checkpoints.reaching import readable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.file_errors import damage_is_an_error
 
 # A file may unpack to this many times its size, plus a constant: published files
 # are not compressed at all, and a classifier of zeros is at most a tenth of one.
@@ -27,7 +30,7 @@ _DAMAGE = (
 
 
 @contextlib.contextmanager
-def read(path):
+def read(path: epath.PathLike) -> Iterator[dict[str, Weight]]:
   """{name: Weight} of all arrays; valid inside the block.
 
   Raises:
@@ -55,7 +58,8 @@ def read(path):
     yield weights
 
 
-def write(file, weights: dict[str, Weight], progress=lambda nbytes: None):
+def write(file: IO[bytes], weights: Mapping[str, Weight],
+          progress: Callable[[int], None] = lambda nbytes: None) -> None:
   """Writes to an open binary file, uncompressed like the published ones."""
   with zipfile.ZipFile(file, 'w', zipfile.ZIP_STORED) as archive:
     for name, weight in weights.items():
@@ -70,7 +74,7 @@ def write(file, weights: dict[str, Weight], progress=lambda nbytes: None):
       progress(weight.nbytes)
 
 
-def check_sizes(path, archive: zipfile.ZipFile, size: int):
+def check_sizes(path: epath.PathLike, archive: zipfile.ZipFile, size: int) -> None:
   """Raises UserError if the zip would unpack to far more than its own size."""
   total = sum(info.file_size for info in archive.infolist())
   if total > _MAX_RATIO * size + _MAX_CONSTANT:
@@ -80,7 +84,8 @@ def check_sizes(path, archive: zipfile.ZipFile, size: int):
         'without compression.')
 
 
-def _weight(path, archive, info) -> Weight:
+def _weight(
+    path: epath.Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Weight:
   with archive.open(info) as member:
     shape, fortran_order, dtype = _header(info, member)
   nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
@@ -90,7 +95,7 @@ def _weight(path, archive, info) -> Weight:
     raise ValueError(
         f'{info.filename} declares {dtype} {shape}, but has {info.file_size} bytes')
 
-  def read():
+  def read() -> np.ndarray:
     with _damage_is_an_error(path), archive.open(info) as member:
       _header(info, member)
       array = np.empty(shape, dtype, order='F' if fortran_order else 'C')
@@ -99,11 +104,12 @@ def _weight(path, archive, info) -> Weight:
   return Weight(shape, native, read)
 
 
-def fill(member, flat: np.ndarray):
+def fill(member: IO[bytes], flat: np.ndarray) -> None:
   """Reads exactly the bytes of a one-dimensional array from a zip member."""
-  left = memoryview(flat.view(np.uint8)) if flat.size else memoryview(b'')
+  stream = cast(io.BufferedIOBase, member)
+  left = flat.view(np.uint8).data if flat.size else memoryview(b'')
   while left:
-    got = member.readinto(left[:1 << 24])
+    got = stream.readinto(left[:1 << 24])
     if not got:
       raise EOFError('an array ends too early')
     left = left[got:]
@@ -112,7 +118,8 @@ def fill(member, flat: np.ndarray):
     raise ValueError('an array is longer than its shape')
 
 
-def _header(info, member):
+def _header(info: zipfile.ZipInfo, member: IO[bytes]
+            ) -> tuple[tuple[int, ...], bool, np.dtype]:
   version = np.lib.format.read_magic(member)
   if version not in ((1, 0), (2, 0)):
     raise ValueError(f'{info.filename} is of npy version {version}')
@@ -129,7 +136,7 @@ def _header(info, member):
   return shape, fortran_order, dtype
 
 
-def _damage_is_an_error(path):
-  return readable(
+def _damage_is_an_error(path: epath.Path) -> contextlib.AbstractContextManager[None]:
+  return damage_is_an_error(
       path, _DAMAGE, 'npz file',
       'Expected arrays of numbers as written by numpy.savez; fetch the file again.')

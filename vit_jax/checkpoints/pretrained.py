@@ -6,19 +6,33 @@ Everything else must fit exactly. A report says what happened to every parameter
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from vit_jax.checkpoints import names, opening, resize_positions
-from vit_jax.checkpoints.jax_names import POSITIONS
+from vit_jax.checkpoints import positions
+from vit_jax.checkpoints.code_bases import links, table
+from vit_jax.checkpoints.code_bases.code_base import WITHOUT_EFFECT
+from vit_jax.checkpoints.open_checkpoint import Checkpoint, shapes_of
+from vit_jax.checkpoints.positions import POSITIONS, Grid
 from vit_jax.checkpoints.weights import Weight
+from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
 
 HEADS = ('auto', 'keep', 'reset')
 PRE_LOGITS = ('drop', 'keep')
-# Options that change the outputs although all parameters are the same.
-NUMERICS = ('gelu', 'layer_norm_eps', 'group_norm_eps', 'std_conv_eps',
-            'std_conv_eps_form', 'pool', 'pool_norm')
+
+# Options whose difference is one of names or shapes of parameters, or is made up for by
+# changing them. Any other one that has an effect changes what is computed from the same
+# parameters.
+_IN_PARAMETERS = frozenset((
+    'patch_size', 'width', 'depth', 'mlp_dim', 'num_heads', 'token_mlp_dim',
+    'resnet_width', 'resnet_blocks', 'representation_size', 'class_token', 'registers',
+    'position_embedding', 'position_prefix', 'patch_bias', 'pre_norm', 'qkv_bias',
+    'qk_norm', 'layer_scale'))
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclasses.dataclass
@@ -31,7 +45,7 @@ class Report:
   ignored: list[str]
   differs: list[str]
 
-  def __str__(self):
+  def __str__(self) -> str:
     lines = [f'Parameters from {self.path}: {len(self.loaded)} arrays loaded.']
     for title, entries in (
         ('resized', self.resized), ('initialised anew', self.initialised),
@@ -41,7 +55,7 @@ class Report:
 
 
 def adapt(
-    checkpoint: opening.Checkpoint, model, grid, *, head: str = 'auto',
+    checkpoint: Checkpoint, model: Model, grid: Grid | None, *, head: str = 'auto',
     pre_logits: str = 'drop', position_resize: str = 'original',
 ) -> tuple[dict[str, Weight], Report]:
   """The weights that `model` takes from a checkpoint, by our unrolled names.
@@ -53,7 +67,7 @@ def adapt(
     head: 'keep' it (an error if it doesn't fit), 'reset' it, or 'auto': keep if it
       fits.
     pre_logits: 'drop' them if the model has none, or 'keep': an error then.
-    position_resize: a method of `resize_positions`, or 'auto': that of the world
+    position_resize: key of `table.POSITION_RESIZES`, or 'auto': that of the code base
       that the checkpoint comes from.
 
   Raises:
@@ -64,12 +78,15 @@ def adapt(
     if value not in known:
       raise UserError(f'{name} is {value!r}; expected one of {", ".join(known)}.')
   if position_resize == 'auto':
-    position_resize = checkpoint.world.position_resize
-  resize_positions.check_method(position_resize)
+    position_resize = checkpoint.code_base.position_resize
+  table.position_resize(position_resize)  # also where nothing is resized
   weights = dict(checkpoint.weights)
-  expected = opening.shapes_of(model, grid)
-  report = Report(checkpoint.path, [], [], [], list(checkpoint.notes),
-                  _differences(checkpoint.model, model))
+  expected = shapes_of(model, grid)
+  report = Report(
+      checkpoint.path, [], [], [], list(checkpoint.detected.notes),
+      [f'{option} is {there!r} in the checkpoint, {here!r} here'
+       for option, (there, here) in computed_differently(
+           checkpoint.model, model).items()])
   _pre_logits(checkpoint, weights, expected, pre_logits, report)
   _head(checkpoint, weights, expected, head, report)
   _positions(checkpoint, weights, expected, model, grid, position_resize, report)
@@ -82,24 +99,26 @@ def adapt(
   if wrong:
     raise UserError(
         f'The checkpoint {checkpoint.path} belongs to another model than the '
-        f'configured one:\n{names.shorten(wrong)}\nUse the settings it was made with '
+        f'configured one:\n{links.shorten(wrong)}\nUse the settings it was made with '
         '(`vit_jax convert FILE --list` prints them) for config.model and '
         'config.data.image_size.')
   report.loaded = list(weights)
   return weights, report
 
 
-def _differences(file_model, model):
-  if type(file_model) is not type(model):
-    return []
-  return [
-      f'{name} is {getattr(file_model.options, name)!r} in the checkpoint, '
-      f'{getattr(model.options, name)!r} here'
-      for name in NUMERICS
-      if getattr(file_model.options, name) != getattr(model.options, name)]
+def computed_differently(a: Model, b: Model) -> dict[str, tuple[Any, Any]]:
+  """{option: its two values} of what two models compute from the same parameters."""
+  if type(a) is not type(b):
+    return {}
+  values = {
+      field.name: (getattr(a.options, field.name), getattr(b.options, field.name))
+      for field in dataclasses.fields(a.options)
+      if field.name not in WITHOUT_EFFECT | _IN_PARAMETERS}
+  return {name: pair for name, pair in sorted(values.items()) if pair[0] != pair[1]}
 
 
-def _pre_logits(checkpoint, weights, expected, choice, report):
+def _pre_logits(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,
+                choice: str, report: Report) -> None:
   stored, wanted = 'pre_logits/kernel' in weights, 'pre_logits/kernel' in expected
   if stored and not wanted:
     width = weights['pre_logits/kernel'].shape[1]
@@ -114,7 +133,8 @@ def _pre_logits(checkpoint, weights, expected, choice, report):
         f'pre_logits/{x} {expected[f"pre_logits/{x}"]}' for x in ('kernel', 'bias')]
 
 
-def _head(checkpoint, weights, expected, choice, report):
+def _head(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,
+          choice: str, report: Report) -> None:
   head = ('head/kernel', 'head/bias')
   # Behind another last layer, a head of the right shape would mean nothing.
   same_input = ('pre_logits/kernel' in checkpoint.weights) == (
@@ -136,29 +156,31 @@ def _head(checkpoint, weights, expected, choice, report):
       report.initialised.append(f'{name} {expected[name]}')
 
 
-def _positions(checkpoint, weights, expected, model, grid, method, report):
+def _positions(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,
+               model: Model, grid: Grid | None, method: str, report: Report) -> None:
   if POSITIONS not in weights or POSITIONS not in expected:
     return  # a mismatch is found with all others
   if {'cls', 'register_tokens'} & (weights.keys() ^ expected.keys()):
     return
-  file_model = checkpoint.model
+  file_model, old = checkpoint.model, checkpoint.grid
   if file_model.options.position_prefix != model.options.position_prefix:
     change_prefix(weights, file_model, model, report)
-  old = checkpoint.grid
   if old == grid:
     return
-  weight = weights[POSITIONS]
+  assert old and grid, 'learned positions have a grid'
+  weight, matrix = weights[POSITIONS], table.position_resize(method)
   prefix = weight.shape[1] - old[0] * old[1]
   shape = (1, prefix + grid[0] * grid[1], weight.shape[2])
   weights[POSITIONS] = Weight(
       shape, weight.dtype,
-      lambda: resize_positions.resize(weight.read(), old, grid, method))
+      lambda: positions.resize(weight.read(), old, grid, matrix))
   report.resized.append(
       f'{POSITIONS} from {old[0]} x {old[1]} to {grid[0]} x {grid[1]} patches, by the '
       f"method '{method}'")
 
 
-def change_prefix(weights, old, new, report):
+def change_prefix(weights: dict[str, Weight], old: Model, new: Model,
+                  report: Report) -> None:
   """Gives or takes the position entries of class and register tokens.
 
   What an entry adds to its token can as well be part of the token itself.
@@ -166,9 +188,8 @@ def change_prefix(weights, old, new, report):
   tokens = {name: weights[name].shape[1] for name in ('cls', 'register_tokens')
             if name in weights}
   kept = {'none': (), 'class': ('cls',), 'all': ('cls', 'register_tokens')}
-  before, after = (
-      kept[model.options.position_prefix] for model in (old, new))
-  table, entries, at = weights[POSITIONS], {}, 0
+  before, after = (kept[model.options.position_prefix] for model in (old, new))
+  stored, entries, at = weights[POSITIONS], {}, 0
   for name, count in tokens.items():
     if name in before:
       entries[name] = slice(at, at + count)
@@ -178,11 +199,11 @@ def change_prefix(weights, old, new, report):
       token = weights[name]
       weights[name] = dataclasses.replace(
           token, read=lambda token=token, part=entries[name]: (
-              token.read() + table.read()[:, part]))
+              token.read() + stored.read()[:, part]))
       report.resized.append(f'{name}: its position entry is added to it')
 
-  def read():
-    array = table.read()
+  def read() -> np.ndarray:
+    array = stored.read()
     D = array.shape[-1]
     parts = [
         array[:, entries[name]] if name in entries
@@ -191,8 +212,8 @@ def change_prefix(weights, old, new, report):
     return np.concatenate([*parts, array[:, at:]], axis=1)
   extra = sum(count for name, count in tokens.items() if name in after)
   weights[POSITIONS] = Weight(
-      (1, table.shape[1] - at + extra, table.shape[2]), table.dtype, read)
+      (1, stored.shape[1] - at + extra, stored.shape[2]), stored.dtype, read)
 
 
-def _shape(weights, name):
+def _shape(weights: Mapping[str, Weight], name: str) -> tuple[int, ...] | str:
   return weights[name].shape if name in weights else 'absent'

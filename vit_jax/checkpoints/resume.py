@@ -1,6 +1,8 @@
 """Which checkpoint a run goes on from: the newest one that is whole."""
 
 import itertools
+import os
+import pathlib
 
 import jax
 
@@ -10,7 +12,7 @@ from vit_jax.parallel import hosts
 from vit_jax.runtime.errors import UserError, warn
 
 
-def find(workdir, section: CheckpointSection) -> int:
+def find(workdir: str | os.PathLike[str], section: CheckpointSection) -> int:
   """The newest step whose checkpoint is whole, 0 without any checkpoint.
 
   Damaged ones that are newer are renamed to `<step>.corrupt`, and reported. All
@@ -41,7 +43,7 @@ def find(workdir, section: CheckpointSection) -> int:
   return 0
 
 
-def _set_aside(paths, good):
+def _set_aside(paths: list[pathlib.Path], good: pathlib.Path) -> None:
   if not paths:
     return
   if hosts.is_main():

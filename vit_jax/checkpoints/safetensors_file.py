@@ -9,14 +9,16 @@ https://github.com/huggingface/safetensors#format
 import contextlib
 import json
 import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
 
 import numpy as np
 import safetensors
 from etils import epath
 
-from vit_jax.checkpoints.reaching import reachable, readable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.file_errors import damage_is_an_error, unreachable_is_an_error
 
 _DTYPES = {
     'F64': np.dtype('float64'), 'F32': np.dtype('float32'),
@@ -29,13 +31,13 @@ _DAMAGE = (safetensors.SafetensorError, OSError, ValueError, MemoryError)
 
 
 @contextlib.contextmanager
-def read(path):
+def read(path: epath.PathLike) -> Iterator[dict[str, Weight]]:
   """{name: Weight} of all tensors; valid inside the block.
 
   The library opens local files only; others are held in memory meanwhile.
   """
   path = epath.Path(path)
-  with reachable(path):
+  with unreachable_is_an_error(path):
     there = path.is_file()
   if not there:
     raise UserError(f'No file {path}; give an existing checkpoint.')
@@ -51,11 +53,13 @@ def read(path):
     yield weights
 
 
-def write(file, weights: dict[str, Weight], progress=lambda nbytes: None):
+def write(file: IO[bytes], weights: Mapping[str, Weight],
+          progress: Callable[[int], None] = lambda nbytes: None) -> None:
   """Writes to an open binary file, one tensor after another."""
   names = {dtype: name for name, dtype in _DTYPES.items()}
   # The mark by which PyTorch code knows whose tensors these are.
-  header, offset = {'__metadata__': {'format': 'pt'}}, 0
+  header: dict[str, Any] = {'__metadata__': {'format': 'pt'}}
+  offset = 0
   for name, weight in weights.items():
     if weight.dtype not in names:
       raise UserError(f'{name} is {weight.dtype}, which safetensors cannot hold.')
@@ -68,19 +72,28 @@ def write(file, weights: dict[str, Weight], progress=lambda nbytes: None):
   file.write(text)
   for weight in weights.values():
     array = np.ascontiguousarray(weight.read())
-    file.write(memoryview(array.reshape(-1).view(np.uint8)))
+    file.write(array.reshape(-1).view(np.uint8).data)
     progress(weight.nbytes)
 
 
-def _weight(path, file, name):
+def write_folder(folder: epath.Path, weights: Mapping[str, Weight],
+                 config: Mapping[str, Any], progress: Callable[[int], None]) -> None:
+  """Makes a folder with config.json and model.safetensors."""
+  folder.mkdir()
+  (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
+  with (folder / 'model.safetensors').open('wb') as file:
+    write(file, weights, progress)
+
+
+def _weight(path: epath.Path, file: Any, name: str) -> Weight:
   part = file.get_slice(name)
-  def read():
+  def read() -> np.ndarray:
     with _damage_is_an_error(path):
       return file.get_tensor(name)
   return Weight(tuple(part.get_shape()), _dtype(name, part.get_dtype()), read)
 
 
-def _in_memory(path):
+def _in_memory(path: epath.Path) -> dict[str, Weight]:
   with _damage_is_an_error(path):
     weights = {}
     for name, spec in safetensors.deserialize(path.read_bytes()):
@@ -90,13 +103,13 @@ def _in_memory(path):
     return weights
 
 
-def _dtype(name, dtype):
+def _dtype(name: str, dtype: str) -> np.dtype:
   if dtype not in _DTYPES:
     raise ValueError(f'{name} has dtype {dtype}; known are {", ".join(_DTYPES)}')
   return _DTYPES[dtype]
 
 
-def _damage_is_an_error(path):
-  return readable(
+def _damage_is_an_error(path: epath.Path) -> contextlib.AbstractContextManager[None]:
+  return damage_is_an_error(
       path, _DAMAGE, 'safetensors file',
       'Fetch it again, or convert it anew.')

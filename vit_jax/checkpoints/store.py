@@ -6,20 +6,25 @@ was being written when the process died is never seen; checksums tell one that w
 damaged later.
 """
 
+import dataclasses
 import itertools
+import os
 import pathlib
 import shutil
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vit_jax import config as config_lib
-from vit_jax.checkpoints import integrity, sealed_state
+from vit_jax.checkpoints import integrity
 from vit_jax.config.sections import CheckpointSection, Config
 from vit_jax.parallel import hosts, rules
 from vit_jax.parallel.save_barrier import SaveBarrier
 from vit_jax.runtime.errors import UserError, warn
+from vit_jax.training.state import TrainState
 
 _STATE, _META = 'state', 'meta'
 # Seconds until a save that another process doesn't take part in counts as failed.
@@ -34,7 +39,8 @@ class SaveFailed(UserError):
 class Store:
   """The checkpoints under one work directory."""
 
-  def __init__(self, workdir, section: CheckpointSection, *, read_only=False):
+  def __init__(self, workdir: str | os.PathLike[str], section: CheckpointSection, *,
+               read_only: bool = False) -> None:
     self._directory = pathlib.Path(workdir).absolute() / 'checkpoints'
     self._section, self._read_only = section, read_only
     if not read_only:
@@ -44,12 +50,12 @@ class Store:
     # The step that is being written, and why the newest save failed.
     self._writing, self._failure = None, ''
 
-  def _open(self):
+  def _open(self) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
         self._directory, options=_options(self._section, self._read_only),
         item_names=(_STATE, _META),
         item_handlers={
-            _STATE: sealed_state.Handler(),
+            _STATE: integrity.SealingHandler(),
             _META: ocp.JsonCheckpointHandler(),
         })
 
@@ -69,7 +75,8 @@ class Store:
     """What is wrong with the files of `step`, see `integrity.damage`."""
     return integrity.damage(self.path(step) / _STATE, share)
 
-  def save(self, state, config: Config, metrics: dict | None = None):
+  def save(self, state: TrainState, config: Config,
+           metrics: Mapping[str, Any] | None = None) -> None:
     """Starts writing `state`; returns as soon as it may be overwritten.
 
     A save that fails, as on a full disk, is reported and changes nothing else: the
@@ -89,14 +96,14 @@ class Store:
       self._manager.save(
           step, metrics=metrics, force=True,
           args=ocp.args.Composite(**{
-              _STATE: sealed_state.Save(_as_dict(state)),
+              _STATE: integrity.Save(_as_dict(state)),
               _META: ocp.args.JsonSave(meta)}))
     except OSError as e:
       if jax.process_count() > 1:
         raise  # The others have gone on to the next barrier.
       self._failed(e)
 
-  def finish(self):
+  def finish(self) -> None:
     """Returns when what was handed to `save` is committed, or reported as failed.
 
     All processes must call it.
@@ -116,7 +123,7 @@ class Store:
       return e
     return None
 
-  def wait(self):
+  def wait(self) -> None:
     """`finish`, and raises SaveFailed if the newest save has failed."""
     self.finish()
     if self._failure:
@@ -125,7 +132,7 @@ class Store:
           f'{self.latest() or "none"}. Make room and run the same command again to '
           'go on from there.')
 
-  def _failed(self, error):
+  def _failed(self, error: Exception | None) -> None:
     self._failure = (
         f'The checkpoint of step {self._writing} could not be written to '
         f'{self._directory}: {_cause(error)}.')
@@ -139,14 +146,14 @@ class Store:
     self._remove_unfinished()
     self._manager = self._open()
 
-  def _remove_unfinished(self):
+  def _remove_unfinished(self) -> None:
     # It may be what fills the disk.
     if hosts.is_main():
       for path in self._directory.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(path, ignore_errors=True)
     hosts.barrier('unfinished')
 
-  def restore(self, step: int, abstract_state):
+  def restore(self, step: int, abstract_state: TrainState) -> TrainState:
     """The state of `step`, laid out as `abstract_state` says.
 
     Args:
@@ -160,15 +167,15 @@ class Store:
     self._check_arrays(step, expected)
     restored = self._manager.restore(
         step, args=ocp.args.Composite(
-            **{_STATE: sealed_state.Restore(expected)}))[_STATE]
-    return abstract_state.replace(**restored)
+            **{_STATE: integrity.Restore(expected)}))[_STATE]
+    return dataclasses.replace(abstract_state, **restored)
 
-  def check_params(self, step: int, abstract_params, *, averaged: bool):
+  def check_params(self, step: int, abstract_params: Any, *, averaged: bool) -> None:
     """Raises UserError unless `restore_params` finds arrays of these shapes."""
     name = 'ema' if averaged else 'params'
     self._check_arrays(step, {name: abstract_params}, only=name)
 
-  def restore_params(self, step: int, abstract_params, *, averaged: bool):
+  def restore_params(self, step: int, abstract_params: Any, *, averaged: bool) -> Any:
     """Only the parameters of `step`; optimizer state stays on disk.
 
     Args:
@@ -197,7 +204,7 @@ class Store:
     """Whether the cluster asks to stop; all processes get the same answer."""
     return self._manager.reached_preemption(step)
 
-  def close(self):
+  def close(self) -> None:
     """Ends a save in progress, too. Needs no other process to call it.
 
     After an error this process may be the only one that gets here.
@@ -208,7 +215,8 @@ class Store:
     self._writing = None
     _close(self._manager)
 
-  def _check_arrays(self, step, expected, only=''):
+  def _check_arrays(self, step: int, expected: Mapping[str, Any], only: str = ''
+                    ) -> None:
     found = _shapes(self._manager.item_metadata(step)[_STATE])
     found = {k: v for k, v in found.items() if k.split('/')[0] == only or not only}
     wanted = _shapes(expected)
@@ -225,7 +233,7 @@ class Store:
           '\nUse the configuration it was written with.')
 
 
-def _close(manager):
+def _close(manager: ocp.CheckpointManager) -> None:
   """Closes a manager whose errors have been reported."""
   # Each of its parts tells its error once.
   for _ in range(5):
@@ -235,7 +243,7 @@ def _close(manager):
       continue
 
 
-def _cause(error):
+def _cause(error: BaseException | None) -> str:
   """The reason inside of Orbax's wrappers."""
   if error is None:
     return 'another process failed'
@@ -246,19 +254,21 @@ def _cause(error):
   return text if len(text) < 250 else f'{text[:120]} ... {text[-120:]}'
 
 
-def _as_dict(state):
+def _as_dict(state: TrainState) -> dict[str, Any]:
   return {'step': state.step, 'params': state.params,
           'opt_state': state.opt_state, 'ema': state.ema}
 
 
-def _shapes(tree):
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
   return {rules.path_name(path): tuple(x.shape)
           for path, x in jax.tree_util.tree_leaves_with_path(tree)
           if hasattr(x, 'shape') and x.shape is not None}
 
 
-def _options(section, read_only):
-  policies = [checkpoint_managers.LatestN(section.keep)]
+def _options(section: CheckpointSection, read_only: bool
+             ) -> ocp.CheckpointManagerOptions:
+  policies: list[checkpoint_managers.PreservationPolicy] = [
+      checkpoint_managers.LatestN(section.keep)]
   best = {}
   if section.best_metric:
     best = {'best_fn': lambda metrics: metrics[section.best_metric],
@@ -273,7 +283,7 @@ def _options(section, read_only):
       create=not read_only, **best)
 
 
-def _async_options(read_only):
+def _async_options(read_only: bool) -> ocp.options.AsyncOptions:
   barrier = None
   if jax.process_count() > 1 and not read_only:
     barrier = SaveBarrier.create(f'save{next(_numbers)}')

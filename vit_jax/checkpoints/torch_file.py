@@ -1,22 +1,28 @@
-"""`pytorch_model.bin` and other files of torch.save, read without unpickling.
+"""`pytorch_model.bin` and other files of torch.save, read without running their pickle.
 
-The file is a zip of raw arrays and one pickle that says which array is which. Its
-opcodes are walked and only the few that a dictionary of tensors consists of are
-understood; nothing is imported or called, so a malicious file can do nothing.
+The file is a zip of raw arrays and one pickle that says which array is which. It is
+unpickled with stand-ins for the few names that a dictionary of tensors consists of, and
+refuses all others: nothing else is imported or called, so a malicious file can do
+nothing. What it can cost is bounded before, by walking its instructions.
 """
 
 import contextlib
+import dataclasses
+import io
+import pickle
 import pickletools
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
+from typing import Any, Never
 
 import numpy as np
 from etils import epath
 
 from vit_jax.checkpoints import npz
-from vit_jax.checkpoints.reaching import readable
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
+from vit_jax.runtime.file_errors import damage_is_an_error
 
 _DTYPES = {
     'DoubleStorage': np.dtype('float64'), 'FloatStorage': np.dtype('float32'),
@@ -25,22 +31,34 @@ _DTYPES = {
     'ShortStorage': np.dtype('int16'), 'CharStorage': np.dtype('int8'),
     'ByteStorage': np.dtype('uint8'), 'BoolStorage': np.dtype('bool'),
 }
-_TENSOR = 'torch._utils _rebuild_tensor_v2'
-_PARAMETER = 'torch._utils _rebuild_parameter'
-_ORDERED_DICT = 'collections OrderedDict'
-_MARK = object()
 
-# Pickles of state dicts have a few kilobytes to a few megabytes.
-_MAX_PICKLE = 64 << 20
+# The instructions that dictionaries of tensors and plain values consist of.
+_TUPLES = ('TUPLE', 'TUPLE1', 'TUPLE2', 'TUPLE3')
+_INSTRUCTIONS = frozenset((*_TUPLES, *'''
+    PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT
+    BINUNICODE SHORT_BINUNICODE BINUNICODE8 EMPTY_TUPLE EMPTY_LIST APPEND APPENDS
+    EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET
+    GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID'''.split()))
+# Pickles of state dicts have a few kilobytes to a few megabytes, and some 30
+# instructions per tensor.
+_MAX_BYTES = 64 << 20
+_MAX_INSTRUCTIONS = 500_000
+_MAX_DIMS = 32
 
 _DAMAGE = (
-    zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, IndexError,
-    KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError)
+    zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, EOFError, OSError,
+    ValueError, IndexError, KeyError, TypeError, AttributeError, RuntimeError,
+    NotImplementedError)
 
 
 @contextlib.contextmanager
-def read(path):
-  """{name: Weight} of all tensors; valid inside the block."""
+def read(path: epath.PathLike) -> Iterator[dict[str, Weight]]:
+  """{name: Weight} of all tensors; valid inside the block.
+
+  Raises:
+    UserError: for a damaged file, a pickle of anything but tensors and plain values,
+      and tensors that are larger than what is stored.
+  """
   path = epath.Path(path)
   with contextlib.ExitStack() as stack:
     with _damage_is_an_error(path):
@@ -57,7 +75,7 @@ def read(path):
     yield weights
 
 
-def _weights(path, archive):
+def _weights(path: epath.Path, archive: zipfile.ZipFile) -> dict[str, Weight]:
   pickles = [n for n in archive.namelist() if n.endswith('/data.pkl')]
   if len(pickles) != 1:
     raise ValueError('it holds no data.pkl')
@@ -65,148 +83,165 @@ def _weights(path, archive):
   if f'{folder}byteorder' in archive.namelist() and archive.read(
       f'{folder}byteorder') != b'little':
     raise ValueError('its arrays are big-endian')
-  if archive.getinfo(pickles[0]).file_size > _MAX_PICKLE:
+  if archive.getinfo(pickles[0]).file_size > _MAX_BYTES:
     raise ValueError('its data.pkl is too large')
-  found = _walk(archive.read(pickles[0]))
+  data = archive.read(pickles[0])
+  _check_cost(data)
+  found = _Unpickler(io.BytesIO(data)).load()
   for key in ('state_dict', 'model'):
     # Training scripts put the weights beside an epoch or an optimizer.
     if isinstance(found, dict) and isinstance(found.get(key), dict):
       found = found[key]
-  tensors = {k: v for k, v in found.items() if isinstance(v, _Tensor)} if isinstance(
-      found, dict) else {}
-  if not tensors or len(tensors) != len(found):
+  if not found or not isinstance(found, dict) or not all(
+      isinstance(k, str) and isinstance(v, _Tensor) for k, v in found.items()):
     raise ValueError('it is no dictionary of tensors')
   return {name: tensor.weight(path, archive, folder)
-          for name, tensor in tensors.items()}
+          for name, tensor in found.items()}
 
 
-class _Tensor:
+def _check_cost(data: bytes) -> None:
+  """Raises ValueError unless unpickling takes time and memory in proportion.
+
+  Follows which entries of the unpickler's stack would be costly as keys: the hash of a
+  tuple of tuples takes 2^n steps after n instructions, and of tuples or huge numbers
+  many can have the same.
+  """
+  stack: list[bool | None] = []  # None: a mark
+  memo = {}
+  for i, (opcode, arg, _) in enumerate(pickletools.genops(data)):
+    name = opcode.name
+    if name not in _INSTRUCTIONS:
+      raise ValueError(f'its pickle has the instruction {name}, which is refused')
+    if i > _MAX_INSTRUCTIONS:
+      raise ValueError('its pickle is too long')
+    if name in ('BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
+      index = len(memo) if arg is None else arg  # MEMOIZE has none
+      if index > i:  # the unpickler would make room for as many
+        raise ValueError('its pickle counts wrongly')
+      memo[index] = stack[-1]
+    elif name in ('BINGET', 'LONG_BINGET'):
+      stack.append(memo[arg])
+    else:
+      taken = _taken(stack, opcode.stack_before)
+      if name.startswith('SETITEM') and any(taken[1::2]):
+        raise ValueError('its pickle has a tuple or huge number as a key')
+      costly = name in _TUPLES or isinstance(arg, int) and arg.bit_length() > 63
+      stack += [None if x is pickletools.markobject else costly
+                for x in opcode.stack_after]
+
+
+def _taken(stack: list, before: list) -> list[bool]:
+  """Removes from the stack what an instruction takes, the top first."""
+  taken = []
+  if pickletools.markobject in before:
+    before = before[:before.index(pickletools.markobject)]
+    while (entry := stack.pop()) is not None:
+      taken.append(entry)
+  return taken + [stack.pop() for _ in before]
+
+
+class _StandIn:
+  """An object that no instruction of a pickle can change."""
+
+  def __setstate__(self, state: Any) -> Never:
+    raise ValueError('its pickle changes something that is no dictionary')
+
+
+class _OrderedDict(dict):
+  """Stands for an OrderedDict."""
+
+  def __setstate__(self, state: Any) -> None:
+    """Leaves its attributes out, such as module versions."""
+
+
+class _Global(_StandIn):
+  """Stands for something that the pickle names; never the thing itself."""
+
+  def __init__(self, meaning: Any) -> None:
+    self.meaning = meaning  # a dtype, or what is called instead
+
+  def __call__(self, *args: Any) -> Any:
+    return self.meaning(*args)
+
+
+class _Unpickler(pickle.Unpickler):
+  """Knows tensors and plain values."""
+
+  def find_class(self, module: str, name: str) -> _Global:
+    if f'{module}.{name}' not in _GLOBALS:
+      raise ValueError(
+          f'its pickle asks for {module}.{name}, which is refused: only tensors are '
+          'read, and nothing was executed')
+    return _Global(_GLOBALS[f'{module}.{name}'])
+
+  def persistent_load(self, pid: Any) -> '_Storage':
+    kind, of_type, key, _, length = pid
+    if kind != 'storage' or not isinstance(of_type, _Global) or not isinstance(
+        of_type.meaning, np.dtype) or not re.fullmatch(r'\w+', key) or not isinstance(
+            length, int):
+      raise ValueError('it has a tensor of unknown kind')
+    return _Storage(key, of_type.meaning, length)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Storage(_StandIn):
+  """A file of the zip with one flat array."""
+  key: str
+  dtype: np.dtype
+  length: int
+
+
+class _Tensor(_StandIn):
   """What `_rebuild_tensor_v2` would have been called with."""
 
-  def __init__(self, storage, offset, shape, strides, *_):
-    kind, global_name, key, _, self.length = storage
-    name = global_name.name.removeprefix('torch ')
-    if kind != 'storage' or name not in _DTYPES or not re.fullmatch(r'\w+', key):
-      raise ValueError(f'it has a tensor of unknown kind {name!r}')
-    self.dtype, self.key = _DTYPES[name], key
-    self.offset, self.shape, self.strides = offset, tuple(shape), tuple(strides)
-    whole = (self.length, self.offset, *self.shape, *self.strides)
-    if not all(isinstance(x, int) and x >= 0 for x in whole) or len(
-        self.shape) != len(self.strides):
+  def __init__(self, storage: _Storage, offset: int, shape: tuple[int, ...],
+               strides: tuple[int, ...], *_: Any) -> None:
+    self.storage, self.offset = storage, offset
+    self.shape, self.strides = tuple(shape), tuple(strides)
+    if not isinstance(storage, _Storage) or not len(self.shape) == len(
+        self.strides) <= _MAX_DIMS or not all(
+            isinstance(x, int) and x >= 0
+            for x in (storage.length, offset, *self.shape, *self.strides)):
       raise ValueError('it has a tensor of impossible shape')
     last = self.offset + sum(
         (n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
     # Strides of zero would let a small file stand for a huge array.
     if 0 not in self.shape and (
-        last >= self.length or np.prod(self.shape, dtype=object) > self.length):
+        last >= storage.length or np.prod(self.shape, dtype=object) > storage.length):
       raise ValueError('it has a tensor that is larger than its storage')
 
-  def weight(self, path, archive, folder) -> Weight:
-    info = archive.getinfo(f'{folder}data/{self.key}')
-    if info.file_size != self.length * self.dtype.itemsize:
+  def weight(self, path: epath.Path, archive: zipfile.ZipFile, folder: str) -> Weight:
+    storage, itemsize = self.storage, self.storage.dtype.itemsize
+    info = archive.getinfo(f'{folder}data/{storage.key}')
+    if info.file_size != storage.length * itemsize:
       raise ValueError(f'{info.filename} has another size than its tensor')
 
-    def read():
+    def read() -> np.ndarray:
       with _damage_is_an_error(path), archive.open(info) as member:
-        flat = np.empty(self.length, self.dtype)
+        flat = np.empty(storage.length, storage.dtype)
         npz.fill(member, flat)
       return np.lib.stride_tricks.as_strided(
           flat[self.offset:], self.shape,
-          [s * self.dtype.itemsize for s in self.strides], writeable=False)
-    return Weight(self.shape, self.dtype, read)
+          [s * itemsize for s in self.strides], writeable=False)
+    return Weight(self.shape, storage.dtype, read)
 
 
-class _Global:
-  """A name that the pickle mentions; never looked up."""
-
-  def __init__(self, name):
-    self.name = name
-
-
-def _walk(data: bytes):
-  """What the pickle describes, of dicts, tuples, plain values and tensors."""
-  stack, memo = [], {}
-  for opcode, arg, _ in pickletools.genops(data):
-    name = opcode.name
-    if name in ('PROTO', 'FRAME'):
-      continue
-    if name == 'STOP':
-      return stack.pop()
-    if name == 'MARK':
-      stack.append(_MARK)
-    elif name in _CONSTANTS:
-      stack.append(_CONSTANTS[name]())
-    elif name in _VALUES:
-      stack.append(arg)
-    elif name in ('BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
-      memo[len(memo) if name == 'MEMOIZE' else arg] = stack[-1]
-    elif name in ('BINGET', 'LONG_BINGET'):
-      stack.append(memo[arg])
-    elif name == 'GLOBAL':
-      stack.append(_allowed(arg))
-    elif name == 'STACK_GLOBAL':
-      attribute, module = stack.pop(), stack.pop()
-      stack.append(_allowed(f'{module} {attribute}'))
-    elif name == 'TUPLE':
-      stack.append(tuple(_to_mark(stack)))
-    elif name in ('TUPLE1', 'TUPLE2', 'TUPLE3'):
-      n = int(name[-1])
-      stack[-n:] = [tuple(stack[-n:])]
-    elif name in ('SETITEM', 'SETITEMS'):
-      items = [stack.pop(-2), stack.pop()] if name == 'SETITEM' else _to_mark(stack)
-      stack[-1].update(zip(items[::2], items[1::2], strict=True))
-    elif name in ('APPEND', 'APPENDS'):
-      items = [stack.pop()] if name == 'APPEND' else _to_mark(stack)
-      stack[-1].extend(items)
-    elif name == 'BUILD':
-      stack.pop()  # attributes of the dictionary, such as module versions
-    elif name == 'REDUCE':
-      args, function = stack.pop(), stack.pop()
-      stack.append(_call(function, args))
-    elif name == 'BINPERSID':
-      pass  # (kind, storage type, key, device, length) stays as it is
-    else:
-      raise ValueError(f'its pickle has the instruction {name}, which is refused')
-  raise EOFError('its pickle ends too early')
+def _parameter(tensor: _Tensor, *_: Any) -> _Tensor:
+  if not isinstance(tensor, _Tensor):
+    raise ValueError('its pickle calls something that is no tensor')
+  return tensor
 
 
-_CONSTANTS = {
-    'EMPTY_DICT': dict, 'EMPTY_TUPLE': tuple, 'EMPTY_LIST': list,
-    'NONE': lambda: None, 'NEWTRUE': lambda: True, 'NEWFALSE': lambda: False}
-_VALUES = (
-    'BININT', 'BININT1', 'BININT2', 'LONG1', 'BINFLOAT', 'BINUNICODE',
-    'SHORT_BINUNICODE', 'BINUNICODE8')
+# What a pickle may name, and what is called or meant in its place.
+_GLOBALS = {
+    'collections.OrderedDict': lambda *_: _OrderedDict(),
+    'torch._utils._rebuild_tensor_v2': _Tensor,
+    'torch._utils._rebuild_parameter': _parameter,
+    **{f'torch.{name}': dtype for name, dtype in _DTYPES.items()},
+}
 
 
-def _allowed(name):
-  if name not in (_TENSOR, _PARAMETER, _ORDERED_DICT) and name.removeprefix(
-      'torch ') not in _DTYPES:
-    raise ValueError(
-        f'its pickle asks for {name.replace(" ", ".")}, which is refused: only tensors '
-        'are read, and nothing was executed')
-  return _Global(name)
-
-
-def _call(function, args):
-  """The meaning of a call of one of the few allowed names."""
-  name = getattr(function, 'name', None)
-  if name == _ORDERED_DICT:
-    return {}
-  if name == _TENSOR:
-    return _Tensor(*args)
-  if name == _PARAMETER and isinstance(args[0], _Tensor):
-    return args[0]
-  raise ValueError('its pickle calls something that is no tensor')
-
-
-def _to_mark(stack):
-  items = []
-  while (item := stack.pop()) is not _MARK:
-    items.append(item)
-  return items[::-1]
-
-
-def _damage_is_an_error(path):
-  return readable(
+def _damage_is_an_error(path: epath.Path) -> contextlib.AbstractContextManager[None]:
+  return damage_is_an_error(
       path, _DAMAGE, 'PyTorch file of weights',
       'Fetch it again, or give the model as safetensors.')

@@ -7,12 +7,17 @@ a head of zeros hides what comes before it.
 import dataclasses
 import gc
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
-from vit_jax.checkpoints import detect, load, names, pretrained
-from vit_jax.checkpoints.pretrained import NUMERICS
+from vit_jax.checkpoints import load, pretrained
+from vit_jax.checkpoints.code_bases import links
+from vit_jax.checkpoints.positions import Grid, image_size_of
+from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
 
 _DEFECT = ('Nothing was written. This is a defect of vit_jax, or the file was changed '
@@ -21,19 +26,21 @@ _DEFECT = ('Nothing was written. This is a defect of vit_jax, or the file was ch
 _ATOL, _RTOL = 5e-5, 1e-4
 _QKV_BIAS = re.compile(r'/(query|key|value)/bias$')
 
+Outputs = tuple[np.ndarray, np.ndarray]  # logits, and inputs of the head
 
-@dataclasses.dataclass
+
+@dataclasses.dataclass(frozen=True)
 class Comparison:
   """Largest absolute differences of the logits, and how many arrays are the same."""
   same_settings: float  # of the weights alone
-  # Of the outputs as the destination's world computes them; None: no difference.
+  # Of the outputs as the destination's code base computes them; None: no difference.
   as_there: float | None
   largest: float  # absolute logit, for comparison
-  differences: list[str]  # known ones between the two worlds
-  identical: int = 0
-  arrays: int = 0
+  differences: list[str]  # known ones between the two code bases
+  identical: int
+  arrays: int
 
-  def __str__(self):
+  def __str__(self) -> str:
     lines = ['Verified on 2 images: largest difference of the logits and '
              f'of their inputs {self.same_settings:.1e} '
              f'(logits up to {self.largest:.2f}). '
@@ -44,7 +51,8 @@ class Comparison:
     return '\n'.join(lines + [f'  {line}' for line in self.differences])
 
 
-def compare(source, destination, grid, settings: dict) -> Comparison:
+def compare(source: epath.PathLike, destination: epath.PathLike, grid: Grid | None,
+            settings: Mapping[str, Any]) -> Comparison:
   """Runs both checkpoints, one after the other.
 
   Args:
@@ -66,30 +74,31 @@ def compare(source, destination, grid, settings: dict) -> Comparison:
   said = {name: getattr(model.options, name) for name in ('num_heads', 'pool')
           if name in model.OPTIONS}
   said |= {'position_grid': grid,
-           'image_size': detect.image_size_of(model, grid) if grid else None}
+           'image_size': image_size_of(model, grid) if grid else None}
   with load.fitted(destination, **said) as (there, *_):
-    changed = {
-        name: getattr(there.options, name) for name in NUMERICS
-        if getattr(there.options, name) != getattr(model.options, name)}
-  ours = {name: getattr(model.options, name) for name in changed}
-  _, [actual, as_there] = _outputs(destination, said | ours, grid, [{}, changed])
-  result = Comparison(
-      _distance(actual, expected), _distance(as_there, expected) if changed else None,
-      float(np.abs(expected[0]).max(initial=0)),
-      # An eps of 0 stands for the original code's.
-      [f'{name}: {ours[name] or "original"} here, {value or "original"} there'
-       for name, value in changed.items()])
+    changed = pretrained.computed_differently(model, there)
+  ours = {name: here for name, (here, _) in changed.items()}
+  theirs = {name: value for name, (_, value) in changed.items()}
+  _, [actual, as_there] = _outputs(destination, said | ours, grid, [{}, theirs])
+  distance = _distance(actual, expected)
   for a, b in zip(actual, expected, strict=True):
     if a.shape != b.shape or not np.allclose(a, b, atol=_ATOL, rtol=_RTOL):
       raise UserError(
           'The converted weights give other outputs: they differ by up to '
-          f'{result.same_settings:.1e}. {_DEFECT}')
-  result.identical, result.arrays = _compare_arrays(
-      source, settings, destination, said)
-  return result
+          f'{distance:.1e}. {_DEFECT}')
+  identical, arrays = _compare_arrays(source, settings, destination, said)
+  return Comparison(
+      distance, _distance(as_there, expected) if changed else None,
+      float(np.abs(expected[0]).max(initial=0)),
+      # An eps of 0 stands for the original code's.
+      [f'{name}: {here or "original"} here, {there or "original"} there'
+       for name, (here, there) in changed.items()],
+      identical, arrays)
 
 
-def _compare_arrays(source, settings, destination, said):
+def _compare_arrays(
+    source: epath.PathLike, settings: Mapping[str, Any], destination: epath.PathLike,
+    said: Mapping[str, Any]) -> tuple[int, int]:
   """(bit-identical ones, all) of the destination's arrays, by our names.
 
   The source has the requested changes, such as resized positions. One array of each
@@ -111,34 +120,39 @@ def _compare_arrays(source, settings, destination, said):
         wrong.append(name)
     added = len(theirs.keys() - ours.keys())
   if wrong:
-    lines = names.shorten([f'  {name}' for name in sorted(wrong)])
+    lines = links.shorten([f'  {name}' for name in sorted(wrong)])
     raise UserError(f'The converted arrays differ from the source:\n{lines}\n{_DEFECT}')
   return len(theirs) - added, len(theirs)
 
 
-def _same_bits(a, b):
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
   return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(
-      *(np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b)))
+      _bytes(a), _bytes(b))
 
 
-def _outputs(path, settings, grid, variations):
-  """(model, [(logits, inputs of the head) for each variation of its fields])."""
-  settings = settings | {'dtype': 'float32'}
-  model, variables = load.load(path, **settings)
-  size = detect.image_size_of(model, grid)
+def _bytes(x: np.ndarray) -> np.ndarray:
+  return np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+
+
+def _outputs(
+    path: epath.PathLike, settings: Mapping[str, Any], grid: Grid | None,
+    variations: Sequence[Mapping[str, Any]]) -> tuple[Model, list[Outputs]]:
+  """(model, its outputs for each variation of its options)."""
+  model, variables = load.load(path, **{**settings, 'dtype': 'float32'})
+  size = image_size_of(model, grid)
   images = np.random.default_rng(0).uniform(-1, 1, (2, *size, 3)).astype(np.float32)
-  results = []
-  for fields in variations:
-    if results and not fields:
+  results: list[Outputs] = []
+  for options in variations:
+    if results and not options:
       results.append(results[0])
       continue
-    run = jax.jit(model.with_options(**fields).apply)
+    run = jax.jit(model.with_options(**options).apply)
     # The head alone may be all zeros: published ImageNet-21k files have such.
     logits, out = run(variables, images)
     results.append((np.asarray(logits), np.asarray(out['pre_logits'], np.float32)))
   return model, results
 
 
-def _distance(a, b):
+def _distance(a: Outputs, b: Outputs) -> float:
   return max(float(np.abs(x - y).max(initial=0)) if x.shape == y.shape else np.inf
              for x, y in zip(a, b, strict=True))

@@ -102,7 +102,7 @@ class _Run:
     if start >= self.total_steps:
       return self._already_finished(start)
     if self.config.init.checkpoint and not start:
-      initial.check(self.config.init.checkpoint, self.job)
+      initial.check_checkpoint(self.config.init.checkpoint, self.job)
     if self.main:
       workdir_lib.claim(self.workdir, self.config, self.dataset)
     hosts.barrier('workdir')

@@ -1,15 +1,17 @@
 """From the parameters of another code base to ours and back, name by name.
 
-A world (see `worlds.py`) gives, for one particular model, the complete list of
-links between its parameters and ours. Both directions, the check that nothing is
-missing or left over, and all shapes follow from that one list. "Ours" are flat
-names such as 'Transformer/encoderblock_0/LayerNorm_0/scale', blocks unrolled.
+A code base gives, for one particular model, the complete list of links between its
+parameters and ours. Both directions, the check that nothing is missing or left over,
+and all shapes follow from that one list. "Ours" are flat names such as
+'Transformer/encoderblock_0/LayerNorm_0/scale', blocks unrolled.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from etils import epath
 
 from vit_jax.checkpoints.weights import BFLOAT16, Weight
 from vit_jax.runtime.errors import UserError
@@ -24,8 +26,8 @@ class Link:
   """
   theirs: tuple[str, ...]
   ours: tuple[str, ...]
-  read: Callable
-  write: Callable
+  read: Callable[..., tuple[np.ndarray, ...]]
+  write: Callable[..., tuple[np.ndarray, ...]]
   iterates: bool = False
 
 
@@ -33,34 +35,26 @@ def same(theirs: str, ours: str) -> Link:
   return Link((theirs,), (ours,), lambda x: (x,), lambda x: (x,))
 
 
-def one(theirs: str, ours: str, read: Callable, write: Callable) -> Link:
+def one(theirs: str, ours: str, read: Callable[[np.ndarray], np.ndarray],
+        write: Callable[[np.ndarray], np.ndarray]) -> Link:
   """A link of one array with one array."""
   return Link((theirs,), (ours,), lambda x: (read(x),), lambda x: (write(x),))
-
-
-def matrix(theirs: str, ours: str) -> Link:
-  """(out, in) there, (in, out) here."""
-  return one(theirs, ours, np.transpose, np.transpose)
-
-
-def convolution(theirs: str, ours: str) -> Link:
-  """(out, in, height, width) there, (height, width, in, out) here."""
-  return one(theirs, ours, lambda x: x.transpose(2, 3, 1, 0),
-             lambda x: x.transpose(3, 2, 0, 1))
 
 
 def stack(theirs: str, ours: Iterable[str]) -> Link:
   """One array with a leading depth dim there, one per block here."""
   ours = tuple(ours)
-  return Link((theirs,), ours, tuple, lambda arrays: (_stack(arrays, len(ours)),),
-              iterates=True)
+  return Link((theirs,), ours, lambda x: tuple(x),
+              lambda arrays: (_stack(arrays, len(ours)),), iterates=True)
 
 
-def to_ours(links, weights: dict[str, Weight], expected: dict, path) -> dict:
+def to_ours(links: Sequence[Link], weights: Mapping[str, Weight],
+            expected: Mapping[str, tuple[int, ...]], path: epath.PathLike
+            ) -> dict[str, Weight]:
   """{our name: Weight} of a file.
 
   Args:
-    links: of the file's world and model.
+    links: of the file's code base and model.
     weights: all parameters of the file.
     expected: shapes of the model's parameters by our names.
     path: of the file, for messages.
@@ -86,20 +80,21 @@ def to_ours(links, weights: dict[str, Weight], expected: dict, path) -> dict:
   return ours
 
 
-def to_theirs(links, weights: dict[str, Weight]) -> dict:
+def to_theirs(links: Sequence[Link], weights: Mapping[str, Weight]
+              ) -> dict[str, Weight]:
   """{their name: Weight}, inverse of `to_ours`."""
   used = {name for link in links for name in link.ours}
   assert used == weights.keys(), used ^ weights.keys()
   return _apply(links, weights, 'the model', read=False)
 
 
-def shorten(lines: list) -> str:
+def shorten(lines: list[str]) -> str:
   """The first lines, and how many more there are."""
   more = [f'  ... and {len(lines) - 8} more'] if len(lines) > 8 else []
   return '\n'.join(lines[:8] + more)
 
 
-def _check_names(path, missing, left_over):
+def _check_names(path: epath.PathLike, missing: set[str], left_over: set[str]) -> None:
   lines = [f'  missing: {name}' for name in sorted(missing)]
   lines = lines[:4] + ([f'  ... and {len(lines) - 4} more missing'] * (len(lines) > 4))
   others = [f'  left over: {name}' for name in sorted(left_over)]
@@ -112,7 +107,7 @@ def _check_names(path, missing, left_over):
         'else; `vit_jax convert FILE --list` shows what the file holds.')
 
 
-def _check_dtypes(path, dtypes):
+def _check_dtypes(path: epath.PathLike, dtypes: Mapping[str, np.dtype]) -> None:
   wrong = [f'  {name}: {dtype}' for name, dtype in sorted(dtypes.items())
            if dtype.kind != 'f' and dtype != BFLOAT16]
   if wrong:
@@ -122,7 +117,8 @@ def _check_dtypes(path, dtypes):
         'ones.')
 
 
-def _apply(links, weights, path, *, read):
+def _apply(links: Sequence[Link], weights: Mapping[str, Weight], path: epath.PathLike,
+           *, read: bool) -> dict[str, Weight]:
   result = {}
   for link in links:
     inputs, outputs = (link.theirs, link.ours) if read else (link.ours, link.theirs)
@@ -144,17 +140,19 @@ def _apply(links, weights, path, *, read):
 class _Group:
   """The arrays that one link makes; what belongs together is read together."""
 
-  def __init__(self, function, inputs, *, iterates):
+  def __init__(self, function: Callable[..., tuple[np.ndarray, ...]],
+               inputs: Sequence[Weight], *, iterates: bool) -> None:
     self.inputs = inputs
-    self._function = function if iterates else lambda arrays: function(*arrays)
-    self._waiting = {}
+    self._function: Callable[[Iterator[Any]], tuple[np.ndarray, ...]] = (
+        function if iterates else lambda arrays: function(*arrays))
+    self._waiting: dict[int, np.ndarray] = {}
 
-  def shapes(self) -> list:
+  def shapes(self) -> list[tuple[int, ...]]:
     # Bytes that share one element: costs no reading and little memory.
     probes = (np.broadcast_to(np.int8(0), w.shape) for w in self.inputs)
     return [tuple(x.shape) for x in self._function(probes)]
 
-  def output(self, i) -> np.ndarray:
+  def output(self, i: int) -> np.ndarray:
     # An array is handed out once, so that none outlives its use; asking again
     # reads again.
     if i not in self._waiting:
@@ -163,16 +161,18 @@ class _Group:
     return self._waiting.pop(i)
 
 
-def _stack(arrays, depth):
-  stacked = None
-  for i, array in enumerate(arrays):
-    if stacked is None:
-      stacked = _aligned((depth, *array.shape), array.dtype)
+def _stack(arrays: Iterable[np.ndarray], depth: int) -> np.ndarray:
+  arrays = iter(arrays)
+  first = next(arrays)
+  stacked = _aligned((depth, *first.shape), first.dtype)
+  stacked[0] = first
+  del first
+  for i, array in enumerate(arrays, 1):
     stacked[i] = array
   return stacked
 
 
-def _aligned(shape, dtype):
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
   # At addresses like these JAX takes an array over on a CPU instead of copying it,
   # and stacked arrays are a third of a model.
   nbytes = int(np.prod(shape)) * dtype.itemsize

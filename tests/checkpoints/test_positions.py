@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from vit_jax.checkpoints import resize_positions
+from vit_jax.checkpoints import positions
+from vit_jax.checkpoints.code_bases.table import POSITION_RESIZES, position_resize
 from vit_jax.runtime.errors import UserError
 
 _RNG = np.random.default_rng(0)
@@ -18,14 +19,15 @@ _TORCH = np.load(pathlib.Path(__file__).parent / 'files' / 'torch_resize.npz')
 @pytest.mark.parametrize('name', [n for n in _TORCH.files if n != 'table'])
 def test_methods_of_pytorch(name):
   method, h, w = name.rsplit('_', 2)
-  actual = resize_positions.resize(_TORCH['table'], (5, 4), (int(h), int(w)), method)
+  actual = positions.resize(
+      _TORCH['table'], (5, 4), (int(h), int(w)), POSITION_RESIZES[method])
   np.testing.assert_allclose(actual, _TORCH[name], atol=5e-6)
 
 
 @pytest.mark.parametrize('new', [(7, 9), (3, 2), (5, 8), (1, 1), (5, 4)])
 def test_method_of_the_original_is_scipy_zoom(new):
   table = _RNG.normal(size=(1, 21, 6)).astype(np.float32)
-  actual = resize_positions.resize(table, (5, 4), new, 'original')
+  actual = positions.resize(table, (5, 4), new, POSITION_RESIZES['original'])
   expected = scipy.ndimage.zoom(
       table[0, 1:].reshape(5, 4, 6), (new[0] / 5, new[1] / 4, 1), order=1)
   np.testing.assert_array_equal(actual[:, 0], table[:, 0])
@@ -39,14 +41,14 @@ def test_golden_positions(case, old, new, method):
   data = golden.load_case(case)
   table = data['params']['Transformer']['posembed_input']['pos_embedding']
   np.testing.assert_allclose(
-      resize_positions.resize(table, old, new, method),
+      positions.resize(table, old, new, POSITION_RESIZES[method]),
       data['io']['pos_embedding_resized'], atol=1e-5)
 
 
-@pytest.mark.parametrize('method', resize_positions.METHODS)
+@pytest.mark.parametrize('method', POSITION_RESIZES)
 def test_every_method_keeps_constants_prefix_and_dtype(method):
   table = np.concatenate([_RNG.normal(size=(1, 3, 4)), np.ones((1, 12, 4))], axis=1)
-  resized = resize_positions.resize(table, (3, 4), (5, 2), method)
+  resized = positions.resize(table, (3, 4), (5, 2), POSITION_RESIZES[method])
   np.testing.assert_array_equal(resized[:, :3], table[:, :3])
   np.testing.assert_allclose(resized[:, 3:], np.ones((1, 10, 4)), atol=1e-6)
   assert resized.dtype == table.dtype
@@ -54,4 +56,4 @@ def test_every_method_keeps_constants_prefix_and_dtype(method):
 
 def test_unknown_method():
   with pytest.raises(UserError, match='original, hf, timm, timm_npz'):
-    resize_positions.resize(np.zeros((1, 4, 2)), (2, 2), (3, 3), 'nearest')
+    position_resize('nearest')

@@ -1,27 +1,30 @@
 """New files and folders that are either complete or absent, whenever we are killed.
 
 Everything is written beside its target under a hidden name and renamed at the end.
-An existing target is never overwritten.
+An existing target is never overwritten; small files that replace older ones are written
+by `files`.
 """
 
 import contextlib
 import os
+import pathlib
 import platform
 import shutil
+from collections.abc import Iterator
 
 from etils import epath
 
-from vit_jax.checkpoints.reaching import reachable
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.file_errors import unreachable_is_an_error
 
 # Folders may be shared by machines, where a process of another one looks dead.
 _HOST = platform.node()
 
 
-def check_free(path):
+def check_free(path: epath.PathLike) -> None:
   """Raises UserError unless something new can be written at `path`."""
   path = epath.Path(path)
-  with reachable(path):
+  with unreachable_is_an_error(path):
     exists = path.exists()
   if exists:
     raise UserError(
@@ -33,11 +36,14 @@ def check_free(path):
 
 
 @contextlib.contextmanager
-def new(path):
+def new(path: epath.PathLike) -> Iterator[epath.Path]:
   """A path to write a file or a folder to.
 
   It becomes `path` when the block ends without an error, and nothing otherwise. Its
   ending is that of `path`.
+
+  Raises:
+    UserError: if there is something at `path`, or it cannot be written.
   """
   path = epath.Path(path)
   check_free(path)
@@ -49,16 +55,16 @@ def new(path):
     yield temporary
     _to_disk(temporary)
     check_free(path)
-    with reachable(path, verb='write'):
+    with unreachable_is_an_error(path, verb='write'):
       temporary.rename(path)
   except OSError as e:
     raise UserError(f'Cannot write {path}: {e}') from e
   finally:
-    with reachable(path, verb='write'):
+    with unreachable_is_an_error(path, verb='write'):
       _remove(temporary)
 
 
-def _remove_stale(path):
+def _remove_stale(path: epath.Path) -> None:
   """Removes what processes of this host left that were killed while writing."""
   prefix, suffix = f'.partial-{_HOST}-', f'-{path.name}'
   for old in path.parent.iterdir():
@@ -67,7 +73,7 @@ def _remove_stale(path):
       _remove(old)
 
 
-def _is_dead(pid):
+def _is_dead(pid: int) -> bool:
   try:
     os.kill(pid, 0)  # asks only
   except ProcessLookupError:
@@ -78,24 +84,23 @@ def _is_dead(pid):
   return pid == os.getpid()
 
 
-def _remove(path):
+def _remove(path: epath.Path) -> None:
   if path.is_dir():
     path.rmtree() if not _is_local(path) else shutil.rmtree(path)
   else:
     path.unlink(missing_ok=True)
 
 
-def _to_disk(path):
+def _to_disk(path: epath.Path) -> None:
   # Object stores have no such notion; there, closing a file commits it.
   if not _is_local(path):
     return
-  files = [path] if path.is_file() else [
-      os.path.join(folder, file) for folder, _, inside in os.walk(path)
-      for file in inside]
+  top = pathlib.Path(path)
+  files = [top] if top.is_file() else [x for x in top.rglob('*') if x.is_file()]
   for file in files:
     with open(file, 'rb') as opened:
       os.fsync(opened.fileno())
 
 
-def _is_local(path):
+def _is_local(path: epath.Path) -> bool:
   return '://' not in str(path)

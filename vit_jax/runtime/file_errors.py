@@ -1,13 +1,20 @@
-"""Files behind a URL, whose every file system has exceptions of its own."""
+"""What goes wrong with a file, as a `UserError`: it can't be reached, or is damaged."""
 
 import contextlib
+from collections.abc import Iterator
+
+from etils import epath
 
 from vit_jax.runtime.errors import UserError
 
 
 @contextlib.contextmanager
-def reachable(path, damage: tuple = (), verb: str = 'read'):
+def unreachable_is_an_error(
+    path: epath.PathLike, damage: tuple[type[Exception], ...] = (),
+    verb: str = 'read') -> Iterator[None]:
   """Makes a UserError of what goes wrong in the block, if `path` is a URL.
+
+  Every file system behind a URL has exceptions of its own.
 
   Args:
     path: what the block reads or writes, and nothing else.
@@ -30,8 +37,10 @@ def reachable(path, damage: tuple = (), verb: str = 'read'):
 
 
 @contextlib.contextmanager
-def readable(path, damage: tuple, kind: str, advice: str):
-  """Makes a UserError of every exception of a block that reads a checkpoint file.
+def damage_is_an_error(
+    path: epath.PathLike, damage: tuple[type[Exception], ...], kind: str,
+    advice: str) -> Iterator[None]:
+  """Makes a UserError of every exception of a block that reads a file.
 
   Args:
     path: the file.
@@ -40,7 +49,7 @@ def readable(path, damage: tuple, kind: str, advice: str):
     advice: what was expected, and what to do.
   """
   try:
-    with reachable(path, damage):
+    with unreachable_is_an_error(path, damage):
       yield
   except FileNotFoundError as e:
     raise UserError(f'No file {path}; give an existing checkpoint.') from e

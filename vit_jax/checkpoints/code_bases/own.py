@@ -1,0 +1,129 @@
+"""This project's own checkpoints: exported models, and work directories of runs.
+
+An exported model is a folder with `model.json` (class, options, image size) and its
+parameters under `params/`. Both kinds say everything of their model.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from etils import epath
+
+from vit_jax.checkpoints import orbax_arrays
+from vit_jax.checkpoints.code_bases import linen, links
+from vit_jax.checkpoints.code_bases.code_base import CodeBase, ParameterShapes
+from vit_jax.checkpoints.code_bases.links import Link
+from vit_jax.checkpoints.code_bases.recognition import Contents, Detected
+from vit_jax.checkpoints.orbax_arrays import OrbaxArrays
+from vit_jax.checkpoints.positions import Grid, grid_of, image_size_of
+from vit_jax.checkpoints.store import Store
+from vit_jax.checkpoints.weights import Weight
+from vit_jax.models import variants
+from vit_jax.models.model import Model
+from vit_jax.runtime.errors import UserError
+from vit_jax.training import workdir as workdir_lib
+
+_CONTAINER = 'vit_jax'
+_MODEL, _PARAMS, _FORMAT = 'model.json', 'params', 'vit_jax model 1'
+
+
+def read(path: epath.Path, best: bool) -> Contents | None:
+  """What is in an exported model or a work directory; None for all other paths.
+
+  Args:
+    path: any file or folder.
+    best: of a work directory, the best checkpoint rather than the newest.
+  """
+  if not path.is_dir():
+    return None
+  if (path / _MODEL).is_file():
+    return _read_model(path)
+  if (path / 'config.json').is_file() and (path / 'checkpoints').is_dir():
+    return _read_workdir(path, best)
+  return None
+
+
+def _read_model(path: epath.Path) -> Contents:
+  try:
+    values = json.loads((path / _MODEL).read_text())
+    if values['format'] != _FORMAT:
+      raise ValueError(f'its format is {values["format"]!r}')
+    _detected(values, {})  # raises what is wrong with it
+    arrays = OrbaxArrays(sorted((path / _PARAMS).iterdir()))
+  except (OSError, ValueError, KeyError, TypeError) as e:
+    raise UserError(
+        f'{path} is not a readable exported model: {e}. Expected {_MODEL} with '
+        f'format {_FORMAT!r} and an Orbax folder {_PARAMS}.') from e
+  return Contents(path, _CONTAINER, arrays.weights(), values, arrays=arrays)
+
+
+def _read_workdir(path: epath.Path, best: bool) -> Contents:
+  config = workdir_lib.read_config(str(path))
+  num_classes = workdir_lib.read_dataset(str(path)).num_classes
+  model = variants.from_section(config.model, num_classes, jax.default_backend())
+  store = Store(path, config.checkpoint, read_only=True)
+  try:
+    step = (store.best() if best else None) or store.latest()
+    if step is None:
+      raise UserError(
+          f'{path} holds no checkpoint yet; give the work directory of a run that has '
+          'saved one.')
+    arrays = OrbaxArrays(
+        [epath.Path(store.path(step)) / 'state'],
+        'ema' if config.ema_decay > 0 else 'params',
+        lambda share: store.damage(step, share))
+  except (OSError, ValueError, KeyError) as e:
+    raise UserError(
+        f'{path} holds a checkpoint that cannot be read: {e}. Give another one, or '
+        'train it again.') from e
+  finally:
+    store.close()
+  return Contents(path, _CONTAINER, arrays.weights(),
+                  _description(model, config.data.image_size), arrays=arrays)
+
+
+def recognise(contents: Contents, overrides: Mapping[str, Any]) -> Detected | None:
+  if contents.container != _CONTAINER:
+    return None
+  return _detected(contents.config, contents.weights)
+
+
+def _description(model: Model, image_size: tuple[int, int]) -> dict[str, Any]:
+  """What `model.json` says."""
+  return {'format': _FORMAT, 'class': type(model).__name__,
+          'options': model.settings(), 'image_size': image_size}
+
+
+def _detected(description: Mapping[str, Any], weights: dict[str, Weight]) -> Detected:
+  """The model that `_description` described."""
+  options = dict(description['options'])
+  variant = variants.OF_CLASS[description['class']]
+  num_classes = options.pop('num_classes')
+  model = variants.create(variant, num_classes, **options)
+  grid = tokens = None
+  if model.options.patch_size:
+    grid = grid_of(model, tuple(description['image_size']))
+    if model.options.position_embedding == 'learned':
+      tokens = grid[0] * grid[1]
+  return Detected(options, num_classes, tokens, weights, grid, variant)
+
+
+def _links(model: Model, shapes: ParameterShapes) -> list[Link]:
+  """Every name is its own."""
+  result = [links.same(name, name) for name in shapes]
+  return linen.stacked(result) if model.options.scan else result
+
+
+def _write(folder: epath.Path, model: Model, grid: Grid | None,
+           weights: dict[str, Weight], progress: Callable[[int], None]) -> None:
+  folder.mkdir()
+  (folder / _MODEL).write_text(json.dumps(
+      _description(model, image_size_of(model, grid)), indent=2) + '\n')
+  orbax_arrays.write(folder / _PARAMS, weights, progress)
+
+
+CODE_BASE = CodeBase(
+    'vit_jax', recognise, _links, _write, linen.POSITION_RESIZES, holds=None,
+    format='orbax')
