@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from vit_jax.config.sections import Config, DataSection, PreprocessSection
 from vit_jax.data import builders, labels, record_features, record_labels, splits
@@ -48,12 +48,13 @@ class Facts:
   Attributes:
     num_classes: width of the head.
     num_examples: 0 if it is not known.
-    stored_shape, remaining: as those of `data.open_input`.
+    stored_shape, label_shape, remaining: as those of `data.open_input`.
     origin: where this is known from, in words.
   """
   num_classes: int
   num_examples: int
   stored_shape: tuple[int, int, int]
+  label_shape: tuple[int, ...]
   remaining: PreprocessSection
   origin: str
 
@@ -99,7 +100,7 @@ def find(config: Config, num_classes: int = 0, num_examples: int = 0) -> Facts:
     size = num_examples or _table_size(data)
     described = _Described(
         size or _UNKNOWN_SIZE, [str(i) for i in range(classes)], image_shape)
-    source = Source(data.name, data.train_split, described)
+    source = Source(data.name, data.train_split, described, data.max_labels)
     found = input_of(data, source, train=True)
     origin = 'flags' if num_examples else 'the published size' if size else 'metadata'
   if not size and not config.total_steps:
@@ -108,13 +109,7 @@ def find(config: Config, num_classes: int = 0, num_examples: int = 0) -> Facts:
         'steps only with its number of examples: give --num_examples, or '
         'config.total_steps.')
   return Facts(num_classes or found.num_classes, num_examples or size,
-               found.stored_shape, found.remaining, origin)
-
-
-def total_steps(config: Config, facts: Facts) -> int:
-  """Length of the run, as the training counts it."""
-  return config.total_steps or max(1, round(
-      config.total_epochs * facts.num_examples / config.batch_size))
+               found.stored_shape, found.label_shape, found.remaining, origin)
 
 
 def _metadata(data: DataSection, num_classes: int,
@@ -135,7 +130,7 @@ def _metadata(data: DataSection, num_classes: int,
   if builder is None:
     return num_classes, None
   features = record_features.flat_features(builders.features(builder))
-  image = features.get(data.image_key)
+  image: Any = features.get(data.image_key)
   shape = tuple(image.shape) if image is not None else ()
   num_classes = num_classes or len(record_labels.open_labels(builder, data).class_names)
   return num_classes, shape if shape and all(shape) else None

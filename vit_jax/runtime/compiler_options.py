@@ -14,7 +14,7 @@ _DEFAULTS = {'tpu': {
     'xla_jf_spmd_threshold_for_windowed_einsum_mib': '1000000'}}
 
 
-def compiler_options(config: Config, platform: str) -> dict[str, str] | None:
+def compiler_options(config: Config, platform: str) -> dict[str, str | bool] | None:
   """{name: value} of the options for a platform, None if there are none.
 
   `config.xla_options` come on top of our own defaults.
@@ -27,6 +27,7 @@ def compiler_options(config: Config, platform: str) -> dict[str, str] | None:
   """
   others = tuple(prefix for backend, prefixes in _PREFIXES.items()
                  if backend != platform for prefix in prefixes)
-  chosen = {name: value for name, value in config.xla_options
-            if not name.startswith(others)}
-  return (_DEFAULTS.get(platform, {}) | chosen) or None
+  options: dict[str, str | bool] = dict(_DEFAULTS.get(platform, {}))
+  options |= {name: value for name, value in config.xla_options
+              if not name.startswith(others)}
+  return options or None
