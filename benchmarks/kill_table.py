@@ -26,37 +26,37 @@ os.environ.update({
     'JAX_PLATFORMS': 'cpu', 'TF_CPP_MIN_LOG_LEVEL': '3',
     'PYTHONPATH': str(_ROOT)})
 
-import faults  # noqa: E402
+import fault_runs  # noqa: E402
 from absl import logging  # noqa: E402
 
 # (folder, final state of an undisturbed run, generator, its work directory) -> outcome.
 Fault = Callable[
-    [pathlib.Path, dict[str, Any], random.Random, pathlib.Path], faults.Outcome]
+    [pathlib.Path, dict[str, Any], random.Random, pathlib.Path], fault_runs.Outcome]
 
 # By their names in the table.
 FAULTS: dict[str, Fault] = {
     'kill -9 of process 1 while training':
-        lambda f, ref, rng, run: faults.killed(f, ref, rng, 1, 'training'),
+        lambda f, ref, rng, run: fault_runs.killed(f, ref, rng, 1, 'training'),
     'kill -9 of process 0 while training':
-        lambda f, ref, rng, run: faults.killed(f, ref, rng, 0, 'training'),
+        lambda f, ref, rng, run: fault_runs.killed(f, ref, rng, 0, 'training'),
     'kill -9 of process 1 during a save':
-        lambda f, ref, rng, run: faults.killed(f, ref, rng, 1, 'save'),
+        lambda f, ref, rng, run: fault_runs.killed(f, ref, rng, 1, 'save'),
     'kill -9 of process 0 during a save':
-        lambda f, ref, rng, run: faults.killed(f, ref, rng, 0, 'save'),
+        lambda f, ref, rng, run: fault_runs.killed(f, ref, rng, 0, 'save'),
     'SIGTERM to process 1 only':
-        lambda f, ref, rng, run: faults.terminated(f, ref, rng, 1),
+        lambda f, ref, rng, run: fault_runs.terminated(f, ref, rng, 1),
     'SIGTERM to process 0 only':
-        lambda f, ref, rng, run: faults.terminated(f, ref, rng, 0),
+        lambda f, ref, rng, run: fault_runs.terminated(f, ref, rng, 0),
     'newest checkpoint: one bit flipped':
-        lambda f, ref, rng, run: faults.damaged(f, ref, rng, 'flip', run),
+        lambda f, ref, rng, run: fault_runs.damaged(f, ref, rng, 'flip', run),
     'newest checkpoint: a file cut short':
-        lambda f, ref, rng, run: faults.damaged(f, ref, rng, 'truncate', run),
+        lambda f, ref, rng, run: fault_runs.damaged(f, ref, rng, 'truncate', run),
     'newest checkpoint: a file deleted':
-        lambda f, ref, rng, run: faults.damaged(f, ref, rng, 'delete', run),
+        lambda f, ref, rng, run: fault_runs.damaged(f, ref, rng, 'delete', run),
     'full disk for some saves':
-        lambda f, ref, rng, run: faults.full_disk(f, ref, rng),
+        lambda f, ref, rng, run: fault_runs.full_disk(f, ref, rng),
     'a process that never starts':
-        lambda f, ref, rng, run: faults.absent(f),
+        lambda f, ref, rng, run: fault_runs.absent(f),
 }
 
 
@@ -71,7 +71,7 @@ def main() -> int:
   rng = random.Random(args.seed)
   rows, bad = [], 0
   try:
-    reference = faults.undisturbed(folder)
+    reference = fault_runs.undisturbed(folder)
     for name, fault in FAULTS.items():
       if re.search(args.only, name):
         texts, good = _tries(name, fault, args.tries, folder, reference, rng)
@@ -94,9 +94,9 @@ def _tries(name: str, fault: Fault, tries: int, folder: pathlib.Path,
     try:
       outcome = fault(here, reference, rng, folder / 'undisturbed')
     except AssertionError as e:
-      outcome = faults.Outcome(False, str(e)[-2000:])
+      outcome = fault_runs.Outcome(False, str(e)[-2000:])
     except PermissionError as e:
-      outcome = faults.Outcome(False, f'not tried: {e}')
+      outcome = fault_runs.Outcome(False, f'not tried: {e}')
     seconds = time.monotonic() - began
     print(f'{name} [{i + 1}/{tries}, {seconds:.0f} s] '
           f'{"ok" if outcome.ok else "NOT OK"}: {outcome.text}', flush=True)

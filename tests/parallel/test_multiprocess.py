@@ -2,7 +2,7 @@
 
 import shutil
 
-import faults
+import fault_runs
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def alone(tmp_path_factory):
 
 def _train(folder, size, *words, devices=1, workdir=None):
   workdir = workdir or folder / 'run'
-  group = faults.Group(folder, workdir, size, (*WORDS, *words), devices)
+  group = fault_runs.Group(folder, workdir, size, (*WORDS, *words), devices)
   assert set(group.ends().values()) == {0}, group.log(0)
   for i in range(1, size):
     assert group.log(i) == ''  # Only process 0 speaks.
@@ -51,7 +51,7 @@ def test_a_run_moves_between_numbers_of_processes_and_layouts(alone, tmp_path):
   # Five steps in two processes with all parameters divided, then one process of two
   # devices as replicas.
   workdir = _train(tmp_path, 2, '--config.total_steps=5', '--config.mesh.data=1')
-  assert faults.steps(workdir) == [5]
+  assert fault_runs.steps(workdir) == [5]
   (tmp_path / 'second').mkdir()
   _train(tmp_path / 'second', 1, devices=2, workdir=workdir)
   _assert_same_curve(workdir, alone)
@@ -63,7 +63,7 @@ def test_a_checkpoint_of_one_process_restores_onto_two(alone, tmp_path):
   shutil.rmtree(workdir / 'checkpoints/10')
   _train(tmp_path, 2, '--config.mesh.fsdp=2', workdir=workdir)
   _assert_same_curve(workdir, alone)
-  ours, theirs = faults.state(workdir, 10), faults.state(alone, 10)
+  ours, theirs = fault_runs.state(workdir, 10), fault_runs.state(alone, 10)
   assert ours.keys() == theirs.keys()
   for name, x in ours.items():
     if x is not None:

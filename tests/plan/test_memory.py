@@ -143,7 +143,7 @@ def test_data_that_are_not_here(name, split, classes, size, shape, tmp_path):
   found = data_facts.find(config)
   assert (found.num_classes, found.num_examples) == (classes, size)
   assert found.stored_shape == shape
-  assert data_facts.total_steps(config, found) == round(2 * size / 32)
+  assert job_lib.total_steps(config, found.num_examples) == round(2 * size / 32)
 
 
 def test_flags_stand_for_data(tmp_path):
@@ -156,7 +156,7 @@ def test_flags_stand_for_data(tmp_path):
   with pytest.raises(UserError, match='--num_examples'):
     data_facts.find(epochs, num_classes=7)
   found = data_facts.find(epochs, num_classes=7, num_examples=3200)
-  assert data_facts.total_steps(epochs, found) == 300
+  assert job_lib.total_steps(epochs, found.num_examples) == 300
 
 
 def test_a_batch_that_does_not_divide_is_an_error():

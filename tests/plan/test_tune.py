@@ -77,8 +77,8 @@ def test_the_best_of_every_stage_is_kept(config, facts):
 def test_no_program_is_compiled_twice(config, facts):
   compiler = Compiler()
   _search(config, facts, compiler).run()
-  forms = [tune._form(c) for c in compiler.seen]
-  assert all(forms.count(f) == 1 for f in forms)
+  programs = [tune._program(c) for c in compiler.seen]
+  assert all(programs.count(p) == 1 for p in programs)
   # Its own form comes first, so that the gain can be told.
   assert compiler.seen[0] == config
 

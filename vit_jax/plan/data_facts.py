@@ -29,12 +29,13 @@ class Facts:
   Attributes:
     num_classes: width of the head.
     num_examples: 0 if it is not known.
-    stored_shape, remaining: as those of `data.open_input`.
+    stored_shape, label_shape, remaining: as those of `data.open_input`.
     origin: where this is known from, in words.
   """
   num_classes: int
   num_examples: int
   stored_shape: tuple[int, int, int]
+  label_shape: tuple[int, ...]
   remaining: PreprocessSection
   origin: str
 
@@ -80,7 +81,7 @@ def find(config: Config, num_classes: int = 0, num_examples: int = 0) -> Facts:
     size = num_examples or _table_size(data)
     described = _Described(
         size or _UNKNOWN_SIZE, [str(i) for i in range(classes)], image_shape)
-    source = Source(data.name, data.train_split, described)
+    source = Source(data.name, data.train_split, described, data.max_labels)
     found = input_of(data, source, train=True)
     origin = 'flags' if num_examples else 'the published size' if size else 'metadata'
   if not size and not config.total_steps:
@@ -89,13 +90,7 @@ def find(config: Config, num_classes: int = 0, num_examples: int = 0) -> Facts:
         'steps only with its number of examples: give --num_examples, or '
         'config.total_steps.')
   return Facts(num_classes or found.num_classes, num_examples or size,
-               found.stored_shape, found.remaining, origin)
-
-
-def total_steps(config: Config, facts: Facts) -> int:
-  """Length of the run, as the training counts it."""
-  return config.total_steps or max(1, round(
-      config.total_epochs * facts.num_examples / config.batch_size))
+               found.stored_shape, found.label_shape, found.remaining, origin)
 
 
 def _metadata(data: DataSection, num_classes: int,

@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from vit_jax.config.sections import Config
 from vit_jax.models import vit
+from vit_jax.models.model import Model
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.parallel import rules
 from vit_jax.parallel.tpu_slices import Slice
@@ -80,16 +80,19 @@ def estimate(job: job_lib.Job, stored_shape: tuple[int, int, int]) -> Memory:
   images = config.batch_size // job.mesh.size
   at_once = max(1, images // config.accum_steps)
   params = rules.bytes_held(state.params)
+  activations = activation_bytes(
+      job.model,  # pyright: ignore[reportArgumentType]: Flax gives modules a hash
+      config.data.image_size)
   # Images arrive as bytes and are float32 while they are augmented.
   pixels = math.prod(stored_shape) + 4 * 3 * math.prod(config.data.image_size)
   return Memory(
       params, rules.bytes_held(state.opt_state),
       0 if state.ema is None else rules.bytes_held(state.ema), params,
-      at_once * activation_bytes(job.model, config.data.image_size), images * pixels)
+      at_once * activations, images * pixels)
 
 
 @functools.lru_cache
-def activation_bytes(model: nn.Module, image_size: tuple[int, int]) -> int:
+def activation_bytes(model: Model, image_size: tuple[int, int]) -> int:
   """Bytes per image that the forward pass leaves for the backward pass.
 
   For unrolled blocks without rematerialisation those of the policy 'dots': whatever
@@ -111,7 +114,7 @@ def activation_bytes(model: nn.Module, image_size: tuple[int, int]) -> int:
   return kept
 
 
-def _kept(model: nn.Module, image_size: tuple[int, int]) -> int:
+def _kept(model: Model, image_size: tuple[int, int]) -> int:
   """Bytes of the residuals that grow with the batch, per image."""
   def residuals(params: Any, images: jax.Array) -> Any:
     def loss(params: Any) -> jax.Array:

@@ -11,7 +11,7 @@ from vit_jax.config.sections import Config
 from vit_jax.parallel import auto_mesh
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.parallel.tpu_slices import Slice
-from vit_jax.plan import data_facts, memory, program_cost, tpu_compiler
+from vit_jax.plan import memory, program_cost, tpu_compiler
 from vit_jax.plan.cost_cache import CostCache, program_key
 from vit_jax.plan.data_facts import Facts
 from vit_jax.plan.network import Network
@@ -92,7 +92,7 @@ def resolve_mesh(config: Config, facts: Facts, target: Target) -> Config:
 def _abstract_job(config: Config, facts: Facts, target: Target) -> Job:
   mesh = memory.abstract_mesh(config, target.slice, target.slices)
   return job_lib.build(
-      config, mesh, facts.num_classes, data_facts.total_steps(config, facts))
+      config, mesh, facts.num_classes, job_lib.total_steps(config, facts.num_examples))
 
 
 def from_shapes(config: Config, facts: Facts, target: Target) -> StepCost:

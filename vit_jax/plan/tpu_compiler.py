@@ -73,9 +73,8 @@ def devices(slice_: Slice, slices: int = 1) -> Sequence[Any]:
 
 def lower(job: Job, facts: Facts) -> jax.stages.Lowered:
   """The job's train step, lowered for the devices of its mesh."""
-  many = job.config.data.max_labels
   return TrainStep(
-      job.setup, facts.remaining, facts.stored_shape, (many,) if many else ()).lower()
+      job.setup, facts.remaining, facts.stored_shape, facts.label_shape).lower()
 
 
 def compile_step(lowered: jax.stages.Lowered, job: Job) -> Compiled | OutOfMemory:

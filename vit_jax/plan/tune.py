@@ -145,7 +145,7 @@ class Search:
       if self._done:
         self._log(f'stopped after {self._limit} programs (--tune_limit)')
         return
-      if any(_form(config) == _form(t.config) for t in self.trials):
+      if any(_program(config) == _program(t.config) for t in self.trials):
         continue
       estimate = self._from_shapes(config)
       if estimate is None:
@@ -183,9 +183,10 @@ def _vit(config: Config) -> vit.ViT | None:
   return model if isinstance(model, vit.ViT) else None
 
 
-def _form(config: Config) -> dict[str, Any]:
-  """What two configurations that compile to the same program have in common."""
-  return tuned_settings(config) | {'model.projection': _projection(config)}
+def _program(config: Config) -> Config:
+  """What the compiled step depends on: equal ones are the same program."""
+  return config_lib.compiled(
+      config_lib.replace(config, 'model.projection', _projection(config)))
 
 
 def tuned_settings(config: Config) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def compiler_options(config: Config, platform: str) -> dict[str, str | bool] | N
   """
   others = tuple(prefix for backend, prefixes in _PREFIXES.items()
                  if backend != platform for prefix in prefixes)
-  chosen: dict[str, str | bool] = {
-      name: value for name, value in config.xla_options
-      if not name.startswith(others)}
-  return (_DEFAULTS.get(platform, {}) | chosen) or None
+  options: dict[str, str | bool] = dict(_DEFAULTS.get(platform, {}))
+  options |= {name: value for name, value in config.xla_options
+              if not name.startswith(others)}
+  return options or None
