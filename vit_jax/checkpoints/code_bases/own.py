@@ -60,8 +60,8 @@ def _read_model(path: epath.Path) -> Contents:
 
 
 def _read_workdir(path: epath.Path, best: bool) -> Contents:
-  config = workdir_lib.read_config(path)
-  num_classes = workdir_lib.read_dataset(path).num_classes
+  config = workdir_lib.read_config(str(path))
+  num_classes = workdir_lib.read_dataset(str(path)).num_classes
   model = variants.from_section(config.model, num_classes, jax.default_backend())
   store = Store(path, config.checkpoint, read_only=True)
   try:
