@@ -2,9 +2,7 @@
 
 import io
 import json
-import platform
 import shutil
-import subprocess
 import types
 import zipfile
 
@@ -293,19 +291,6 @@ def test_a_url_that_cannot_be_reached(method, tmp_path, monkeypatch):
       atomic.check_free(url)
     else:
       load(url)
-
-
-def test_leftovers_of_killed_processes_are_removed(tmp_path):
-  host = platform.node()
-  dead = subprocess.Popen(['true'])
-  dead.wait()
-  names = [f'.partial-{host}-{dead.pid}-x.npz', f'.partial-{host}-1-x.npz',
-           f'.partial-elsewhere-{dead.pid}-x.npz', f'.partial-{host}-{dead.pid}-y.npz']
-  for name in names:
-    (tmp_path / name).write_text('')
-  with atomic.new(tmp_path / 'x.npz') as path:
-    path.write_text('new')
-  assert {x.name for x in tmp_path.iterdir()} == {*names[1:], 'x.npz'}
 
 
 @pytest.mark.parametrize('args, match', [

@@ -7,7 +7,7 @@ Where more than one model fits, a UserError lists the candidates.
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from etils import epath
 
@@ -16,6 +16,9 @@ from vit_jax.checkpoints.weights import Weight
 from vit_jax.models import variants, vit
 from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
+
+# 'tensors' are safetensors and files of PyTorch, 'vit_jax' our own checkpoints.
+Container = Literal['npz', 'tensors', 'vit_jax']
 
 
 class AmbiguousError(UserError):
@@ -30,7 +33,7 @@ class AmbiguousError(UserError):
 class Contents:
   """What lies at a path, whatever code base it comes from."""
   path: epath.Path
-  container: str  # 'npz', 'tensors' (safetensors, PyTorch) or 'vit_jax' (ours)
+  container: Container
   weights: dict[str, Weight]  # as stored
   config: dict[str, Any]  # config.json beside them, or our description; {}: none
   subtree: str = ''  # which part of an npz was asked for
