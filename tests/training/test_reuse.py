@@ -42,7 +42,7 @@ class CountingSplits(DecodedSplits):
 
   def get(self, key, decode):
     def count():
-      self.decoded.append(key[1])
+      self.decoded.append(key.split)
       return decode()
     return super().get(key, count)
 
