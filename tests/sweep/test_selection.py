@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import sweeps
 
+from vit_jax.objectives.classification import Classification
 from vit_jax.sweep import cells, selection
 from vit_jax.sweep.selection import TaskSelection
 
@@ -39,6 +40,11 @@ def test_the_winner(
   assert selected.winner == {'optimizer.learning_rate': winner}
   assert selected.score == score
   assert len(selected.finals) == 1 and not selected.complete
+
+
+def test_the_objective_says_what_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setattr(Classification, 'metrics', {'accuracy': 'min', 'loss': 'max'})
+  assert _searched((0.1, 0.9, 0.5)).winner == {'optimizer.learning_rate': 0.1}
 
 
 def test_no_winner_before_the_search_is_complete() -> None:

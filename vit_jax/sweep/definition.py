@@ -8,7 +8,7 @@ optional:
           default: one task, named after the file, that changes nothing.
   grid    {dotted key: values}; every combination is a point.
   select  the metric that chooses a task's point: 'val/accuracy' by default. The
-          highest wins, of a '.../loss' the lowest.
+          highest wins or the lowest, as its objective or evaluator says.
   report  the metric that is reported: 'test/accuracy' by default.
   seeds   how many runs the report is the median of: 1 by default.
   benchmark  whose published results are shown beside ours: '' by default, see

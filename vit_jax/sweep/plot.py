@@ -9,7 +9,7 @@ import numpy as np
 from vit_jax.runtime import files
 from vit_jax.sweep import published
 from vit_jax.sweep.cells import settings_text
-from vit_jax.sweep.selection import TaskSelection, lower_is_better
+from vit_jax.sweep.selection import TaskSelection
 from vit_jax.sweep.summary import Summary, in_percent
 
 if typing.TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _draw_search(figure: 'Figure', axes: 'Axes', searched: list[TaskSelection]) 
 def _below_best(selected: TaskSelection) -> list[float]:
   """How much worse every point is than the best; nan where there is no score."""
   metric = selected.selected_by
-  sign = -1 if lower_is_better(metric) else 1
+  sign = -1 if selected.better == 'min' else 1
   scores = [float('nan') if point.score is None else
             sign * _scale(metric) * point.score for point in selected.points]
   best = max((score for score in scores if score == score), default=0.0)

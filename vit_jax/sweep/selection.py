@@ -4,10 +4,12 @@ import dataclasses
 import statistics
 from typing import Any
 
+from vit_jax.objectives.objective import Direction
 from vit_jax.sweep import cells
 from vit_jax.sweep.cells import Cell
 from vit_jax.sweep.definition import SweepDefinition, SweepTask
 from vit_jax.sweep.directory import CellResult, CellResults
+from vit_jax.training.checks import metrics_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,8 @@ class TaskSelection:
   # Empty where nothing is selected.
   points: list[ScoredPoint]
   selected_by: str
+  # Whether a higher or a lower value of it wins.
+  better: Direction
   # Every cell of the first stage has a result.
   decided: bool
   # None while undecided, or if every point diverged.
@@ -60,6 +64,7 @@ def select(sweep: SweepDefinition, task: SweepTask,
   """The state of a task's selection with the results that there are now."""
   first = cells.first_stage(sweep, task)
   metric = _selecting_metric(sweep, first)
+  better = _better(metric, first)
   points = []
   for point in sweep.points():
     group = [cell for cell in first if cell.settings == point]
@@ -68,11 +73,11 @@ def select(sweep: SweepDefinition, task: SweepTask,
   decided = all(results.get(cell) is not None for cell in first)
   winner = None
   if decided:
-    winner = _best(points, metric) if points else sweep.points()[0]
+    winner = _best(points, better) if points else sweep.points()[0]
   finals = [] if winner is None else cells.final_stage(sweep, task, winner)
   values = [value for cell in finals
             if (value := _value(results.get(cell), sweep.report)) is not None]
-  return TaskSelection(task, points, metric, decided, winner, finals, values)
+  return TaskSelection(task, points, metric, better, decided, winner, finals, values)
 
 
 def _selecting_metric(sweep: SweepDefinition, first: list[Cell]) -> str:
@@ -96,16 +101,18 @@ def diverged_for_good(sweep: SweepDefinition, results: CellResults) -> list[str]
   return lines
 
 
-def lower_is_better(metric: str) -> bool:
-  return metric.endswith('loss')
+def _better(metric: str, first: list[Cell]) -> Direction:
+  """As the objective or the evaluator that measures it says."""
+  known = metrics_of(first[0].config) if first else {}
+  return known[metric].better if metric in known else 'max'
 
 
-def _best(points: list[ScoredPoint], metric: str) -> dict[str, Any] | None:
+def _best(points: list[ScoredPoint], better: Direction) -> dict[str, Any] | None:
   """The settings with the best score; of equal ones the first of the grid."""
   scored = [(point.score, point) for point in points if point.score is not None]
   if not scored:
     return None
-  sign = -1 if lower_is_better(metric) else 1
+  sign = -1 if better == 'min' else 1
   return max(scored, key=lambda pair: sign * pair[0])[1].settings
 
 
