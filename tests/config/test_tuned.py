@@ -7,9 +7,9 @@ import pytest
 
 from vit_jax import config as config_lib
 from vit_jax.config.sections import Config
-from vit_jax.runtime import compiler_options as options_lib
-from vit_jax.runtime.compiler_options import compiler_options
 from vit_jax.runtime.errors import UserError
+from vit_jax.training import compiler_options as options_lib
+from vit_jax.training.compiler_options import compiler_options
 from vit_jax.training.programs import compile_lowered
 
 VMEM = ('xla_tpu_scoped_vmem_limit_kib', '65536')

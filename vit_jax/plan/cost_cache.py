@@ -12,9 +12,9 @@ import jax
 from vit_jax.config.sections import Config
 from vit_jax.parallel import tpu_generations, tpu_slices
 from vit_jax.plan import hlo, hlo_flops, hlo_traffic, network, program_cost
-from vit_jax.runtime.compiler_options import compiler_options
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.files import write_json
+from vit_jax.training.compiler_options import compiler_options
 
 # The estimate is ours: these modules say what it is.
 _ESTIMATE = (program_cost, hlo, hlo_traffic, hlo_flops, network, tpu_slices,

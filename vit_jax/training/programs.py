@@ -23,11 +23,11 @@ from vit_jax.models.model import Model
 from vit_jax.objectives.objective import Objective, check_returned
 from vit_jax.parallel import auto_mesh, rules
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.runtime.compiler_options import compiler_options
 from vit_jax.runtime.errors import UserError, warn
 from vit_jax.training import optimizers
 from vit_jax.training import state as state_lib
 from vit_jax.training import step as step_lib
+from vit_jax.training.compiler_options import compiler_options
 from vit_jax.training.state import TrainState
 from vit_jax.training.step import Rates
 
