@@ -59,10 +59,8 @@ setuptools.setup(
         'vtab': ['h5py', 'opencv-python-headless', 'scipy>=1.14'],
         # The TPU compiler, for `vit_jax plan` on machines without a TPU.
         'plan': [_LIBTPU],
-        'test': ['jsonschema>=4.18', 'pytest>=8.0', 'pytest-xdist>=3.6', 'scipy>=1.14',
-                 _LIBTPU],
-        'dev': ['jsonschema>=4.18', 'pytest>=8.0', 'pytest-xdist>=3.6', 'ruff>=0.9',
-                'scipy>=1.14'],
+        'test': ['jsonschema>=4.18', 'pyright[nodejs]>=1.1.414', 'pytest>=8.0',
+                 'pytest-xdist>=3.6', 'ruff>=0.17', 'scipy>=1.14', _LIBTPU],
     },
     entry_points={'console_scripts': ['vit_jax=vit_jax.__main__:main']},
 )
