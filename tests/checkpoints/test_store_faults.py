@@ -5,7 +5,7 @@ import random
 import resource
 import shutil
 
-import faults
+import fault_runs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +73,7 @@ def test_damage_of_any_file_is_detected(copy, kind):
   rng = random.Random(0)
   for path in _files(copy, 3):
     before = path.read_bytes()
-    faults.damage(path, kind, rng)
+    fault_runs.damage(path, kind, rng)
     problem = integrity.damage(copy / 'checkpoints/3/state')
     assert problem, f'{kind} of {path} was not detected'
     if path.name != 'checksums.json':
@@ -88,7 +88,7 @@ def test_every_share_is_checked_by_somebody(copy):
     if path.name == 'checksums.json':
       continue
     before = path.read_bytes()
-    faults.damage(path, 'truncate')
+    fault_runs.damage(path, 'truncate')
     assert sum(bool(integrity.damage(state, (i, 3))) for i in range(3)) == 1
     path.write_bytes(before)
 
@@ -107,7 +107,7 @@ def test_orbax_alone_would_have_restored_the_flipped_bits(copy):
 
 def test_damaged_ones_are_set_aside_loudly(copy, capsys):
   for step in (2, 3):
-    faults.damage(_files(copy, step)[-1], 'truncate')
+    fault_runs.damage(_files(copy, step)[-1], 'truncate')
   assert resume.find(copy, SECTION) == 1
   err = capsys.readouterr().err
   for step in (2, 3):
@@ -120,21 +120,21 @@ def test_damaged_ones_are_set_aside_loudly(copy, capsys):
   assert capsys.readouterr().err == ''
   # The run goes on, and may damage the same step again.
   _save(copy, (2, 3))
-  faults.damage(_files(copy, 3)[-1], 'flip')
+  fault_runs.damage(_files(copy, 3)[-1], 'flip')
   assert resume.find(copy, SECTION) == 2
   assert (copy / 'checkpoints/3.corrupt1').is_dir()
 
 
 def test_all_damaged_is_an_error_and_changes_nothing(copy):
   for step in (1, 2, 3):
-    faults.damage(_files(copy, step)[0], 'delete')
+    fault_runs.damage(_files(copy, step)[0], 'delete')
   with pytest.raises(UserError, match='damaged: 1, 2, 3. Nothing was changed'):
     resume.find(copy, SECTION)
   assert sorted(os.listdir(copy / 'checkpoints')) == ['1', '2', '3']
 
 
 def test_parameters_of_a_damaged_checkpoint_are_refused(copy):
-  faults.damage(max(_files(copy, 3), key=lambda path: path.stat().st_size), 'flip')
+  fault_runs.damage(max(_files(copy, 3), key=lambda path: path.stat().st_size), 'flip')
   store = Store(copy, SECTION, read_only=True)
   with pytest.raises(UserError, match=r'3 is damaged: .*Use another one \(1, 2\)'):
     store.restore_params(3, _abstract().params, averaged=False)

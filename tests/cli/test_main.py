@@ -81,7 +81,8 @@ def test_sigterm_before_there_is_anything_to_save(tmp_path, command, status):
 
 @pytest.mark.parametrize('key, words', [
     ('optimizer.b2', ['config.optimizer.b2: float = 0.999', "'adamw'", 'resumed']),
-    ('config.model.pool', ["One of 'token', 'gap', 'map', 'none'"]),
+    ('config.model.pool', ["'gap' (mean over", 'Compiled programs depend on it']),
+    ('model.projection', ["'2d' of matrices"]), ('mesh.fsdp', ['-1 for what is left']),
     ('evaluators[0].k', ['config.evaluators[].k: int = 20', 'above 0']),
     ('data.image_size', ['one number means a square']),
     ('mesh', ['config.mesh.data', 'config.mesh.fsdp', '--tune']),

@@ -110,9 +110,9 @@ def test_silent_process_is_missed():
     processes[1].send_signal(signal.SIGSTOP)
     processes[0].wait(HANGS)
     processes[1].kill()
-  status, output = _run(['wait', 'wait'], freeze, heartbeat_timeout=4.0)[0]
+  status, output = _run(['wait', 'wait'], freeze, heartbeat_timeout=8.0)[0]
   assert status == 75
-  assert 'process 1 (' in output and 'no sign of life for 4 s' in output
+  assert 'process 1 (' in output and 'no sign of life for 8 s' in output
 
 
 def test_leaving_in_any_order_is_no_loss():

@@ -76,7 +76,7 @@ def test_a_loop_over_data_is_counted_once_and_said(network):
                           '%limit = s32[]{:T(128)} get-tuple-element(%c), index=1')
   found = program_cost.estimate(text, network)
   assert found.collectives['all-reduce'] == (1, 2 * MIB)
-  assert 'single turn' in found.notes[0]
+  assert 'single iteration' in found.notes[0]
 
 
 def test_loops_from_an_offset_in_larger_steps(network):

@@ -17,7 +17,7 @@ from vit_jax.sweep.cells import Cell
 from vit_jax.sweep.definition import SweepDefinition
 from vit_jax.sweep.directory import CellResult, SweepDirectory, hold_lock, is_locked
 from vit_jax.sweep.summary import Summary
-from vit_jax.training import loop as training
+from vit_jax.training import loop
 from vit_jax.training.metrics import NonFiniteError
 from vit_jax.training.reuse import Reuse
 
@@ -49,7 +49,7 @@ def _result(directory: SweepDirectory, cell: Cell) -> CellResult:
 def test_a_cell_is_a_plain_run(finished: Finished, tmp_path: pathlib.Path) -> None:
   sweep, directory = finished
   for cell in _cells(sweep, directory)[1:3]:
-    again = training.train(cell.config, str(tmp_path / cell.id))
+    again = loop.train(cell.config, str(tmp_path / cell.id))
     assert _result(directory, cell).metrics == again
 
 
@@ -87,7 +87,7 @@ def test_running_again_trains_nothing(
     capsys: pytest.CaptureFixture[str]) -> None:
   sweep, directory = finished
   before = {p: p.stat().st_mtime_ns for p in directory.path.rglob('result.json')}
-  monkeypatch.setattr(training, 'train', lambda *_: pytest.fail('trained again'))
+  monkeypatch.setattr(loop, 'train', lambda *_: pytest.fail('trained again'))
   runner.run(sweep, SweepDirectory(str(directory.path)))
   assert '4 of 4 cells are finished' in capsys.readouterr().out
   assert {p: p.stat().st_mtime_ns for p in before} == before
@@ -116,7 +116,7 @@ class Trainer:
     self.calls: list[str] = []
     self.reuses: set[Reuse] = set()
     self._act = act
-    monkeypatch.setattr(training, 'train', self)
+    monkeypatch.setattr(loop, 'train', self)
 
   def __call__(self, config: Config, workdir: str, reuse: Reuse) -> dict[str, float]:
     self.calls.append(pathlib.Path(workdir).name)

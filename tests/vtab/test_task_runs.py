@@ -9,8 +9,7 @@ import task_run
 from vit_jax.sweep import vtab
 from vit_jax.training.reuse import Reuse
 
-# Its label is computed, and its pixels are grey, 0 and 1.
-QUICK = ('dsprites_orientation',)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
@@ -23,15 +22,12 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   return tmp_path_factory.mktemp('vtab')
 
 
-@pytest.mark.parametrize('name', [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-    for name in vtab.TASKS])
+@pytest.mark.parametrize('name', vtab.TASKS)
 def test_a_task_trains_and_is_evaluated(
     name: str, data_dir: pathlib.Path, tmp_path: pathlib.Path, reuse: Reuse) -> None:
   _check_run(task_run.measure(name, data_dir, tmp_path, reuse), name)
 
 
-@pytest.mark.slow
 def test_lightweight_preset(
     data_dir: pathlib.Path, tmp_path: pathlib.Path, reuse: Reuse) -> None:
   _check_run(task_run.measure('cifar100', data_dir, tmp_path, reuse, 'lightweight'),

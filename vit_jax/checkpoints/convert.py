@@ -21,6 +21,7 @@ from vit_jax.models.vit import ViT
 from vit_jax.runtime import atomic, host_memory
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.file_errors import unreachable_is_an_error
+from vit_jax.runtime.live_line import LiveLine
 from vit_jax.training.progress import duration
 
 # Smaller files are written before a line could be read.
@@ -134,18 +135,15 @@ class _Progress:
 
   def __init__(self, total: int, stream: TextIO) -> None:
     self.total, self._done = total, 0
-    self._stream = stream
-    self._shown = total >= _LARGE and stream.isatty()
+    self._line = LiveLine(stream, shown=total >= _LARGE)
     self._began = time.monotonic()
 
   def add(self, nbytes: int) -> None:
     self._done += nbytes
-    if self._shown:
-      seconds = time.monotonic() - self._began
-      left = seconds * (self.total - self._done) / max(self._done, 1)
-      print(f'\r{self._done / self.total:4.0%} of {self.total / 1e6:,.0f} MB, '
-            f'{duration(left)} left\x1b[K', end='', file=self._stream, flush=True)
+    seconds = time.monotonic() - self._began
+    left = seconds * (self.total - self._done) / max(self._done, 1)
+    self._line.draw(f'{self._done / max(self.total, 1):4.0%} of '
+                    f'{self.total / 1e6:,.0f} MB, {duration(left)} left')
 
   def end(self) -> None:
-    if self._shown:
-      print('\r\x1b[K', end='', file=self._stream, flush=True)
+    self._line.erase()

@@ -19,7 +19,7 @@ def check(config: Config) -> Config:
     raise UserError(
         f'config.batch_size {config.batch_size} does not divide into '
         f'config.accum_steps {config.accum_steps} equal parts.')
-  evaluator_settings.check(config)
+  evaluator_settings.check_evaluators(config)
   return config
 
 

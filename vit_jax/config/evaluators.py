@@ -13,7 +13,7 @@ _OF_DATA_SET = tuple(name for name, known in declared(EvaluatorSection).items()
                      if known.of_data_set)
 
 
-def check(config: Config) -> None:
+def check_evaluators(config: Config) -> None:
   """Raises UserError for impossible evaluators; looks at no data."""
   seen: set[str] = set()
   for i, section in enumerate(config.evaluators):
@@ -23,11 +23,6 @@ def check(config: Config) -> None:
     if not data.test_split:
       raise UserError(f'config.{key}.test_split is not set, and config.data.test_split '
                       'is not either; give one of them.')
-    if section.kind != 'classify' and data.max_labels:
-      raise UserError(
-          f'config.{key} of kind {section.kind!r} has max_labels={data.max_labels}; '
-          "it needs data with one label per image. Use kind 'classify', or give it "
-          'other data.')
 
 
 def _check_name(name: str, key: str, seen: set[str]) -> None:

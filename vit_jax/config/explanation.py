@@ -67,7 +67,7 @@ def _text(key: str, known: Setting, kind: Any, default: Any) -> str:
   lines = [f'config.{key}: {kind} = {default!r}', *textwrap.wrap(
       known.help, _WIDTH, initial_indent='    ', subsequent_indent='    ')]
   facts = []
-  if known.choices:
+  if known.choices and not all(repr(choice) in known.help for choice in known.choices):
     facts.append(f'One of {", ".join(map(repr, known.choices))}.')
   if known.rule:
     facts.append(f'It {known.rule.expected}.')
@@ -77,8 +77,14 @@ def _text(key: str, known: Setting, kind: Any, default: Any) -> str:
     facts.append(f'Read by name {", ".join(map(repr, known.read_by))}.')
   facts.append('A resumed run must have the same.' if known.resume
                else 'May change when a run is resumed.')
+  if known.sweep and not known.resume:
+    facts.append('A sweep that goes on must have the same.')
+  if known.compiled is not False:
+    facts.append('Compiled programs depend on it.')
   if known.tuning == 'tunable':
     facts.append('`vit_jax plan --tune` may set it.')
+  if known.tuning == 'made_for':
+    facts.append('A tuned file is for one value of it.')
   lines += textwrap.wrap(
       ' '.join(facts), _WIDTH, initial_indent='    ', subsequent_indent='    ')
   return '\n'.join(lines)

@@ -35,6 +35,6 @@ def base_name(name: str) -> str:
   return re.split('[/:]', name)[0]
 
 
-def examples(name: str) -> dict[str, int]:
+def split_sizes(name: str) -> dict[str, int]:
   """{split: number of examples} of a TFDS name; {} where it is not known."""
   return EXAMPLES.get(base_name(name), {})

@@ -118,7 +118,7 @@ def _metadata(data: DataSection, num_classes: int,
 
 
 def _table_size(data: DataSection) -> int:
-  sizes = published_sizes.examples(data.name)
+  sizes = published_sizes.split_sizes(data.name)
   if not sizes:
     return 0
   lengths = {split: [size] for split, size in sizes.items()}

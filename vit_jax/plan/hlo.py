@@ -96,12 +96,12 @@ class Computation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class HloModule:
   entry: Computation
   computations: dict[str, Computation]
 
 
-def parse(text: str) -> Program:
+def parse(text: str) -> HloModule:
   """The program in a compiled module's text; ValueError if it holds no entry."""
   computations: dict[str, Computation] = {}
   entry: Computation | None = None
@@ -121,7 +121,7 @@ def parse(text: str) -> Program:
         current.add(instruction)
   if entry is None:
     raise ValueError('The text has no ENTRY computation; it is no HLO module.')
-  return Program(entry, computations)
+  return HloModule(entry, computations)
 
 
 def arrays(text: str) -> tuple[Array, ...]:
@@ -142,11 +142,11 @@ def _instruction(line: str) -> Instruction | None:
   rest = line[name.end():]
   shape_end = _closing(rest) if rest.startswith('(') else rest.find(' ')
   shape, rest = rest[:shape_end], rest[shape_end:].lstrip()
-  opening = rest.find('(')
-  closing = opening + _closing(rest[opening:])
-  inside = re.sub(r'/\*.*?\*/', '', rest[opening + 1:closing - 1])
+  start = rest.find('(')
+  closing = start + _closing(rest[start:])
+  inside = re.sub(r'/\*.*?\*/', '', rest[start + 1:closing - 1])
   attributes = re.sub(r',? ?metadata=\{[^}]*\}', '', rest[closing:]).lstrip(', ')
-  opcode = rest[:opening]
+  opcode = rest[:start]
   if opcode in ('parameter', 'constant'):
     operands = (inside.strip(),)
   else:
@@ -166,7 +166,7 @@ def _closing(text: str) -> int:
   return len(text)
 
 
-def trip_count(program: Program, computation: Computation,
+def trip_count(program: HloModule, computation: Computation,
                loop: Instruction) -> int | None:
   """How often the body of a `while` runs, or None if its text doesn't say.
 
@@ -197,7 +197,7 @@ def trip_count(program: Program, computation: Computation,
 
 def _value(condition: Computation, name: str, start: Instruction | None,
            outside: Computation) -> int | None:
-  """The whole number that a side of the test has before the first turn, or None."""
+  """The whole number that a side of the test has before the loop, or None."""
   found = condition.by_name[name]
   if found.opcode == 'constant':
     return _integer(found.operands[0])
@@ -224,7 +224,7 @@ def _constant(computation: Computation, name: str) -> int | None:
 
 
 def _increment(body: Computation, counter: int) -> int:
-  """What a turn adds to element `counter` of the loop's tuple; 1 if it is hidden."""
+  """What an iteration adds to element `counter` of the tuple; 1 if it is hidden."""
   if body.root is None or body.root.opcode != 'tuple':
     return 1
   found = body.by_name.get(body.root.operands[counter])

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vit_jax.plan.hlo import Computation, Instruction, Program
+from vit_jax.plan.hlo import Computation, HloModule, Instruction
 
 
-def flops(program: Program, computation: Computation, i: Instruction) -> int:
+def flops(program: HloModule, computation: Computation, i: Instruction) -> int:
   """Of one instruction; a fusion counts what it holds."""
   if i.opcode == 'convolution':
     return _convolution(computation, i)

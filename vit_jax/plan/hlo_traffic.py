@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from vit_jax.plan import hlo
-from vit_jax.plan.hlo import Computation, Instruction, Program
+from vit_jax.plan.hlo import Computation, HloModule, Instruction
 
 # They move nothing, or their bytes belong to another instruction.
 _FREE = ('parameter', 'constant', 'get-tuple-element', 'tuple', 'bitcast', 'after-all',
@@ -12,7 +12,7 @@ _FREE = ('parameter', 'constant', 'get-tuple-element', 'tuple', 'bitcast', 'afte
 _VIEWS = ('bitcast', 'reshape', 'copy', 'convert')
 
 
-def hbm_bytes(program: Program, computation: Computation, i: Instruction) -> int:
+def hbm_bytes(program: HloModule, computation: Computation, i: Instruction) -> int:
   """Bytes read from and written to HBM; what stays in VMEM is free.
 
   Of an operand that is only sliced the slices count, of one that is updated in place

@@ -81,7 +81,7 @@ def estimate(text: str, network: Network) -> ProgramCost:
 class _Simulator:
   """Goes through the schedule with a clock; asynchronous transfers run beside it."""
 
-  def __init__(self, program: hlo.Program, network: Network, low: bool) -> None:
+  def __init__(self, program: hlo.HloModule, network: Network, low: bool) -> None:
     self.program, self.network, self.low = program, network, low
     chip = network.slice
     self.hz = chip.generation.clock_ghz * 1e9
@@ -96,7 +96,8 @@ class _Simulator:
     found = []
     if self.open_loops:
       found.append(f'{len(self.open_loops)} loops end when their data say so, such as '
-                   'the rejection sampling of MixUp: a single turn of each is counted')
+                   'the rejection sampling of MixUp: a single iteration of each is '
+                   'counted')
     if self.kernels:
       found.append(f'{len(self.kernels)} Pallas kernels have no cycles: only their HBM '
                    'traffic is counted')

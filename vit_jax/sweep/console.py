@@ -105,7 +105,7 @@ def _training_flops(config: Config) -> float:
   return 3 * model.flops(config.data.image_size)
 
 
-def opening(sweep: SweepDefinition, directory: SweepDirectory,
+def first_lines(sweep: SweepDefinition, directory: SweepDirectory,
             shard: tuple[int, int]) -> str:
   """The first lines of a worker."""
   expected = schedule.expected_cells(sweep, directory.results)

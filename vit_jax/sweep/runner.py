@@ -28,9 +28,8 @@ from vit_jax.sweep.directory import (
   hold_lock,
 )
 from vit_jax.sweep.summary import Summary
-from vit_jax.training import loop as training
+from vit_jax.training import loop, overview
 from vit_jax.training import metrics as metrics_lib
-from vit_jax.training import overview
 from vit_jax.training.progress import duration
 from vit_jax.training.reuse import Reuse
 
@@ -83,7 +82,7 @@ class _Worker:
       for expected in schedule.expected_cells(self._sweep, self._results):
         if expected.known and self._results.get(expected.cell) is not None:
           remove_checkpoints(expected.cell, self._sweep, self._results, self._keep)
-      _say(console.opening(self._sweep, self._directory, self._shard))
+      _say(console.first_lines(self._sweep, self._directory, self._shard))
     while (cell := self._next()) is not None:
       with self._lock:
         self._train(cell)
@@ -137,7 +136,7 @@ class _Worker:
     measured, diverged = {}, ''
     try:
       with self._log(cell):
-        measured = training.train(
+        measured = loop.train(
             cell.config, str(self._results.folder(cell)), self._reuse)
       self._check_measured(cell, measured)
     except Stopped as e:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+from vit_jax.runtime.live_line import LiveLine
+
 
 class Progress:
   """Progress of a run of `total_steps` steps.
@@ -22,7 +24,7 @@ class Progress:
     self._shown = shown
     self._stream = stream or sys.stdout
     self._silent = silent
-    self._live = not silent and self._stream.isatty()
+    self._live = LiveLine(self._stream, shown=not silent)
     self._total = total_steps
     self._batch_size = batch_size
     self._text = ''
@@ -33,7 +35,7 @@ class Progress:
     """A line that stays."""
     if self._silent:
       return
-    self._erase()
+    self._live.erase()
     print(text, file=self._stream, flush=True)
 
   def pause(self) -> None:
@@ -45,7 +47,7 @@ class Progress:
 
   def step(self, step: int) -> None:
     self._rate.step()
-    if self._live and time.monotonic() - self._drawn_at > self._REFRESH:
+    if self._live.shown and time.monotonic() - self._drawn_at > self._REFRESH:
       self._draw(step)
 
   def log(self, step: int, values: Mapping[str, float]) -> float:
@@ -55,7 +57,7 @@ class Progress:
     metrics = [f'{name} {values[name]:{form}}' for name, form in self._shown.items()]
     self._text = '  '.join((
         f'{images_per_second:,.0f} images/s', *metrics, f'{duration(left)} left'))
-    if self._live:
+    if self._live.shown:
       self._draw(step)
     else:
       self.say(self._line(step))
@@ -67,12 +69,7 @@ class Progress:
 
   def _draw(self, step: int) -> None:
     self._drawn_at = time.monotonic()
-    # '\x1b[K' clears what a longer line before has left.
-    print('\r' + self._line(step) + '\x1b[K', end='', file=self._stream, flush=True)
-
-  def _erase(self) -> None:
-    if self._live:
-      print('\r\x1b[K', end='', file=self._stream)
+    self._live.draw(self._line(step))
 
 
 class Rate:

@@ -70,7 +70,7 @@ def _check(
   warmup, cooldown = section.warmup_steps, section.cooldown_steps
   if total_steps < 1:
     raise errors.UserError(f'The run has {total_steps} steps; at least 1 is needed.')
-  if min(warmup, cooldown) < 0 or warmup + cooldown > total_steps:
+  if warmup + cooldown > total_steps:
     raise errors.UserError(
       f'config.schedule.warmup_steps={warmup} and '
       f'config.schedule.cooldown_steps={cooldown} do not fit a run of '

@@ -30,7 +30,8 @@ class OptimizerSection:
       choices=('sgd', 'adam', 'adamw', 'adafactor'))
   # An argument of the compiled step.
   learning_rate: float = setting(
-      1e-3, 'Peak learning rate; `schedule` scales it.', compiled=False)
+      1e-3, 'Peak learning rate; `schedule` scales it.', rule=_FINITE,
+      compiled=False)
   clip_norm: float = setting(
       1.0, 'Global norm that gradients are clipped to; 0: no clipping.', rule=_FINITE)
   # An argument of the step too, but without any the optimizer is another one.
@@ -67,9 +68,10 @@ class ScheduleSection:
   name: str = setting(
       'cosine', "'constant', 'linear', 'cosine', 'rsqrt' or 'piecewise'.",
       choices=('constant', 'linear', 'cosine', 'rsqrt', 'piecewise'))
-  warmup_steps: int = setting(0, 'Linear rise from zero over the first steps.')
+  warmup_steps: int = setting(
+      0, 'Linear rise from zero over the first steps.', rule=at_least(0))
   cooldown_steps: int = setting(
-      0, 'Linear descent to zero over the last steps; 0: none.')
+      0, 'Linear descent to zero over the last steps; 0: none.', rule=at_least(0))
   end_learning_rate: float = setting(
       0.0, "Learning rate at the end of 'linear' and 'cosine'.",
       read_by=('linear', 'cosine'))

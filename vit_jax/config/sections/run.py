@@ -2,18 +2,20 @@
 
 import dataclasses
 
-from vit_jax.config.settings import at_least, setting
+from vit_jax.config.settings import Rule, at_least, setting
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshSection:
   """Devices along each mesh axis; -1 takes what the other axis leaves."""
-  data: int = setting(-1, 'Replicas of the state.', tuning='tunable')
+  data: int = setting(
+      -1, 'Replicas of the state.', tuning='tunable', rule=Rule(
+          lambda n: n == -1 or n >= 1, 'must be at least 1, or -1 for what is left'))
   fsdp: int = setting(
       0, 'Devices over which one replica is divided; 0: 1 for a state that is small '
       'beside the memory, else as few as suit the slice, see '
-      'vit_jax/parallel/auto_mesh.py.',
-      tuning='tunable')
+      'vit_jax/parallel/auto_mesh.py.', tuning='tunable', rule=Rule(
+          lambda n: n >= -1, 'must be at least 1, 0 to choose, or -1 for what is left'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +45,10 @@ class InitSection:
       'index.csv, such as a local mirror.')
   head: str = setting(
       'auto', "The checkpoint's head: 'auto' keeps one that fits, 'keep', 'reset' (to "
-      'zeros).')
+      'zeros).', choices=('auto', 'keep', 'reset'))
   pre_logits: str = setting(
       'drop', "Its layer before the head, if the model has none: 'drop', or 'keep' (an "
-      'error).')
+      'error).', choices=('drop', 'keep'))
   position_resize: str = setting(
       'original', "How positions are resized to a new grid: 'original', 'hf', 'timm', "
       "'timm_npz', or 'auto' for that of the code base the checkpoint comes from.")
