@@ -1,7 +1,8 @@
 """Fitting the parameters of one model to another that is about to be fine-tuned.
 
 The head is kept where it fits and starts anew otherwise, the layer before it
-(pre_logits) is dropped if the new model has none, and positions are resized.
+(pre_logits) and the mask embedding are dropped if the new model has none, and positions
+are resized.
 Everything else must fit exactly. A report says what happened to every parameter.
 """
 
@@ -29,8 +30,8 @@ PRE_LOGITS = ('drop', 'keep')
 _IN_PARAMETERS = frozenset((
     'patch_size', 'width', 'depth', 'mlp_dim', 'num_heads', 'token_mlp_dim',
     'resnet_width', 'resnet_blocks', 'representation_size', 'class_token', 'registers',
-    'position_embedding', 'position_prefix', 'patch_bias', 'pre_norm', 'qkv_bias',
-    'qk_norm', 'layer_scale'))
+    'mask_embedding', 'position_embedding', 'position_prefix', 'patch_bias', 'pre_norm',
+    'qkv_bias', 'qk_norm', 'layer_scale'))
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -87,6 +88,7 @@ def adapt(
       [f'{option} is {there!r} in the checkpoint, {here!r} here'
        for option, (there, here) in computed_differently(
            checkpoint.model, model).items()])
+  _mask_embedding(weights, expected, report)
   _pre_logits(checkpoint, weights, expected, pre_logits, report)
   _head(checkpoint, weights, expected, head, report)
   _positions(checkpoint, weights, expected, model, grid, position_resize, report)
@@ -117,6 +119,15 @@ def computed_differently(a: Model, b: Model) -> dict[str, tuple[Any, Any]]:
   return {name: pair for name, pair in sorted(values.items()) if pair[0] != pair[1]}
 
 
+def _mask_embedding(weights: dict[str, Weight], expected: Shapes,
+                    report: Report) -> None:
+  name = 'mask_embedding'
+  if name in weights and name not in expected:
+    report.ignored.append(f'{name} {weights.pop(name).shape}: dropped')
+  elif name in expected and name not in weights:
+    report.initialised.append(f'{name} {expected[name]}')
+
+
 def _pre_logits(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,
                 choice: str, report: Report) -> None:
   stored, wanted = 'pre_logits/kernel' in weights, 'pre_logits/kernel' in expected
@@ -139,14 +150,18 @@ def _head(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,
   # Behind another last layer, a head of the right shape would mean nothing.
   same_input = ('pre_logits/kernel' in checkpoint.weights) == (
       'pre_logits/kernel' in expected)
-  fits = same_input and all(
+  # One that predicts masked patches knows nothing of classes, whatever its shape.
+  same_output = ('mask_embedding' in checkpoint.weights) == (
+      'mask_embedding' in expected)
+  fits = same_input and same_output and all(
       _shape(weights, name) == expected.get(name) for name in head)
   if choice == 'keep' and 'head/kernel' in expected and not fits:
     raise UserError(
         f'The head to keep is {_shape(weights, "head/kernel")} in {checkpoint.path} '
         f'and {expected["head/kernel"]} in the model'
-        f'{"" if same_input else ", behind another layer pre_logits"}. Make the model '
-        'match, or reset the head.')
+        f'{"" if same_input else ", behind another layer pre_logits"}'
+        f'{"" if same_output else ", and only one of them predicts masked patches"}. '
+        'Make the model match, or reset the head.')
   if fits and choice != 'reset':
     return
   for name in head:

@@ -108,7 +108,8 @@ class ViT(Model):
 
   @nn.compact
   def __call__(
-      self, images: jax.Array, train: bool = False, attention_weights: bool = False
+      self, images: jax.Array, train: bool = False, attention_weights: bool = False,
+      corruption: jax.Array | None = None
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns (logits, intermediates).
 
@@ -118,6 +119,8 @@ class ViT(Model):
       train: apply dropout and stochastic depth; if any rate is positive, this needs
         `rngs={'dropout': key}`.
       attention_weights: add (B, N, L, L) 'attention_00', ... to the intermediates.
+      corruption: (B, h*w) ints: which patch of the image each patch embedding is
+        taken from, -1 for the mask embedding. None: each is its own.
 
     Intermediates: 'patch_embedding' (B, h, w, D); 'block_00', ... (B, L, D), the
     output of each block; 'encoder_norm' (B, L, D), what is pooled, so not normalised
@@ -132,6 +135,8 @@ class ViT(Model):
       maps = resnet.features(options, 1, images)
       images = list(maps.values())[-1]
     grid = patches.embed(options, images, 'embedding')  # (B, h, w, D)
+
+    grid = self._corrupted(grid, corruption)
 
     key = None
     if train and (
@@ -189,6 +194,24 @@ class ViT(Model):
     vectors = L if options.pool == 'none' else 1
     R = options.representation_size
     return total + 2 * vectors * (D * R + (R or D) * self.num_classes)
+
+  def _corrupted(self, grid: jax.Array, sources: jax.Array | None) -> jax.Array:
+    """The patch embeddings (B, h, w, D) from these sources, see `__call__`."""
+    options = self.options
+    if not options.mask_embedding:
+      if sources is not None:
+        raise ValueError('corruption was given to a model without mask_embedding; '
+                         'create it with mask_embedding=True.')
+      return grid
+    mask = self.param(
+        'mask_embedding', nn.initializers.normal(0.02), (1, 1, options.width),
+        options.param_dtype)
+    if sources is None:
+      return grid
+    tokens = grid.reshape(len(grid), -1, options.width)  # (B, h*w, D)
+    moved = jnp.take_along_axis(tokens, jnp.maximum(sources, 0)[..., None], axis=1)
+    tokens = jnp.where(sources[..., None] < 0, mask.astype(tokens.dtype), moved)
+    return tokens.reshape(grid.shape)
 
   def _prefix(self) -> list[jax.Array]:
     """The learned tokens that come before the patches, each (1, n, D)."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 OBJECTIVES = {
     'classification': 'vit_jax.objectives.classification:Classification',
+    'masked_patches': 'vit_jax.objectives.masked_patches:MaskedPatches',
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from etils import epath
 
+from vit_jax import objectives
 from vit_jax.checkpoints import orbax_arrays
 from vit_jax.checkpoints.code_bases import linen, links
 from vit_jax.checkpoints.code_bases.code_base import CodeBase, ParameterShapes
@@ -61,8 +62,9 @@ def _read_model(path: epath.Path) -> Contents:
 
 def _read_workdir(path: epath.Path, best: bool) -> Contents:
   config = workdir_lib.read_config(str(path))
-  num_classes = workdir_lib.read_dataset(str(path)).num_classes
-  model = variants.from_section(config.model, num_classes, jax.default_backend())
+  outputs = objectives.find(config.objective).num_outputs(
+      config, workdir_lib.read_dataset(str(path)).num_classes)
+  model = variants.from_section(config.model, outputs, jax.default_backend())
   store = Store(path, config.checkpoint, read_only=True)
   try:
     step = (store.best() if best else None) or store.latest()

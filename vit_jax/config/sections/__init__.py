@@ -11,6 +11,7 @@ from typing import Any
 
 from vit_jax.config.sections.data import DataSection, PreprocessSection
 from vit_jax.config.sections.evaluation import EvaluatorSection
+from vit_jax.config.sections.masked_patches import MaskedPatchesSection
 from vit_jax.config.sections.model import ModelSection
 from vit_jax.config.sections.optimization import (
     LossSection,
@@ -28,8 +29,9 @@ from vit_jax.config.settings import Rule, at_least, probability, section, settin
 
 __all__ = [
     'CheckpointSection', 'Config', 'DataSection', 'EvaluatorSection', 'InitSection',
-    'LossSection', 'MeshSection', 'MixupSection', 'ModelSection', 'OptimizerSection',
-    'PreprocessSection', 'ProfileSection', 'ScheduleSection']
+    'LossSection', 'MaskedPatchesSection', 'MeshSection', 'MixupSection',
+    'ModelSection', 'OptimizerSection', 'PreprocessSection', 'ProfileSection',
+    'ScheduleSection']
 
 
 def _are_options(pairs: tuple) -> bool:
@@ -90,6 +92,8 @@ class Config:
   schedule: ScheduleSection = section(
       ScheduleSection(), 'The learning rate over the run.', compiled=False)
   loss: LossSection = section(LossSection(), 'What is minimised.')
+  masked_patches: MaskedPatchesSection = section(
+      MaskedPatchesSection(), "What the objective 'masked_patches' predicts.")
   mixup: MixupSection = section(MixupSection(), 'MixUp and CutMix.')
   mesh: MeshSection = section(
       MeshSection(), 'How the devices share the work.', resume=False, sweep=False)

@@ -57,6 +57,9 @@ class ModelSection:
   class_token: str = setting(
       'auto', "'yes', 'no' or 'auto' (only for pool 'token').",
       choices=('auto', 'yes', 'no'))
+  mask_embedding: bool = setting(
+      False, "A learned embedding for masked patches, as config.objective="
+      "'masked_patches' needs it.")
   registers: int = setting(0, 'Extra tokens after the class token.', rule=at_least(0))
   position_embedding: str = setting(
       'learned', "'learned', or fixed: 'sincos2d'.", choices=('learned', 'sincos2d'))
