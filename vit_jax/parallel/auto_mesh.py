@@ -19,8 +19,8 @@ import jax
 from jax.sharding import Mesh
 
 from vit_jax.config.sections import MeshSection
+from vit_jax.parallel import hosts, rules, tpu_generations
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.parallel import rules, tpu_generations
 
 # Share of the memory up to which the state and its gradients are replicated.
 REPLICATED_SHARE = 1 / 8
@@ -48,13 +48,17 @@ def fit(section: MeshSection, mesh: Mesh, state: Any) -> Mesh:
 
 def choose(section: MeshSection, devices: Sequence[mesh_lib.Device],
            state: Any) -> MeshSection:
-  """`section` with its `fsdp` of 0 replaced by a number that suits `state`."""
+  """`section` with its `fsdp` of 0 replaced by a number that suits `state`.
+
+  Process 0 decides for all, which must call this together: a process knows the memory
+  of its own devices alone, and hosts may differ.
+  """
   if section.fsdp != 0:
     return section
   if section.data > 0:
     # The user has said how many replicas there are to be.
     return MeshSection(section.data, -1)
-  memory = memory_bytes(devices[0])
+  memory: int | None = hosts.broadcast(memory_bytes(_local(devices)))
   needed = rules.total_bytes(state) + rules.total_bytes(state.params)
   if memory is None or needed <= REPLICATED_SHARE * memory:
     return MeshSection(-1, 1)
@@ -75,6 +79,13 @@ def divisors(num_devices: int, params: Any) -> list[int]:
       if rules.MESH_AXES[dim] == 'fsdp':
         common = math.gcd(common, size)
   return [n for n in range(1, common + 1) if common % n == 0]
+
+
+def _local(devices: Sequence[mesh_lib.Device]) -> mesh_lib.Device:
+  """One that this process may ask; any, where none is its own."""
+  here = jax.process_index()
+  return next((d for d in devices if getattr(d, 'process_index', here) == here),
+              devices[0])
 
 
 def memory_bytes(device: mesh_lib.Device) -> int | None:

@@ -22,14 +22,14 @@ from vit_jax.config.sections import Config
 from vit_jax.data import open_input
 from vit_jax.evaluators.suite import open_suite
 from vit_jax.parallel import batches as batches_lib
-from vit_jax.parallel import hosts
+from vit_jax.parallel import hosts, shared_folder
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.runtime import host_memory
 from vit_jax.runtime.errors import warn
 from vit_jax.runtime.stopping import Stopped, StopRequest
 from vit_jax.training import job as job_lib
 from vit_jax.training import metrics as metrics_lib
-from vit_jax.training import overview
+from vit_jax.training import overview, same_run
 from vit_jax.training import workdir as workdir_lib
 from vit_jax.training.checks import check_run
 from vit_jax.training.profiler import Profiler
@@ -61,6 +61,7 @@ def train(config: Any, workdir: str, reuse: Reuse | None = None) -> dict[str, fl
   config = check_run(config)
   if config.keep_host_memory:
     host_memory.keep_freed()  # Before JAX starts its threads.
+  same_run.check_settings(config)
   mesh = mesh_lib.create(config.mesh)
   mesh_lib.check_batch(mesh, config.batch_size, config.accum_steps)
   # With several processes JAX's preemption service owns SIGTERM, so that all of them
@@ -98,7 +99,9 @@ class _Run:
 
   def run(self) -> dict[str, float]:
     """The newest measurements, see `train`."""
+    shared_folder.check(self.workdir)
     start = resume.find(self.workdir, self.config.checkpoint)
+    same_run.check_plan(self.job, self.dataset, start)
     if start >= self.total_steps:
       return self._already_finished(start)
     if self.config.init.checkpoint and not start:

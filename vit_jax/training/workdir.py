@@ -55,7 +55,7 @@ def claim(workdir: str, config: Config, dataset: DatasetFacts) -> pathlib.Path:
     # First: its presence says that the directory is a run's.
     files.write_json(path / _CONFIG, config_lib.to_dict(config))
     files.write_json(path / _DATASET, dataclasses.asdict(dataset))
-    files.write_json(path / _VERSIONS, _versions())
+    files.write_json(path / _VERSIONS, versions())
   except OSError as e:
     raise UserError(
         f'Cannot write to --workdir={workdir}: {e.strerror}. Give a directory '
@@ -111,7 +111,8 @@ def shorten(names: Sequence[str], most: int = 5) -> str:
   return ', '.join(names[:most]) + more
 
 
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
+  """Of the packages that a run uses, and of this code; None for what is not there."""
   packages = ('vit_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
               'tensorflow-datasets', 'numpy',
               # The compiler on a TPU, and what decodes the images.
