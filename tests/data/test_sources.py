@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from image_data import encode, picture
+from PIL import Image, features
 from sklearn import datasets
 
 from vit_jax.config.sections import DataSection
@@ -167,3 +168,49 @@ def test_images_in_a_folder_inside_a_class_folder_are_not_left_out(folder):
   (folder / 'train' / 'cat' / 'more').mkdir()
   with pytest.raises(UserError, match="holds the folder 'more'.*Move the images up"):
     open_source(DataSection(name='folder', dir=str(folder)), 'train')
+
+
+def test_folder_takes_every_kind_of_image(folder):
+  rgb = Image.fromarray(picture(0))
+  kinds = {'a.TIF': 'TIFF', 'b.tiff': 'TIFF', 'c.jfif': 'JPEG', 'd.ppm': 'PPM',
+           'e.WebP': 'WEBP', 'f.bmp': 'BMP', 'g.gif': 'GIF', 'h.JPEG': 'JPEG',
+           'i.png': 'PNG', 'j.jp2': 'JPEG2000'}
+  if features.check('avif'):
+    kinds['k.avif'] = 'AVIF'
+  (folder / 'train' / 'bird').mkdir()
+  for name, kind in kinds.items():
+    rgb.save(folder / 'train' / 'bird' / name, kind)
+  source = open_source(DataSection('folder', str(folder)), 'train')
+  assert source.class_names == ['bird', 'cat', 'dog']
+  assert source.num_examples == 12 + len(kinds)
+  for i in range(source.num_examples):
+    data = decode.portable(source.read(i)[0])
+    assert decode.is_jpeg(data) or data.startswith(b'\x89PNG')
+
+
+def test_folder_tells_what_it_leaves_out_once(folder, capsys):
+  (folder / 'train' / 'cat' / 'notes.txt').write_text('no image')
+  (folder / 'train' / 'cat' / 'a.HEIC').write_bytes(b'no image')
+  (folder / 'train' / 'cat' / '.DS_Store').write_bytes(b'left by macOS')
+  (folder / 'train' / 'fox').mkdir()
+  (folder / 'test' / 'lost.png').write_bytes(encode(picture(0), 'PNG'))
+  data = DataSection('folder', str(folder))
+  for split in ('train[:90%]', 'train[90%:]', 'test'):
+    open_source(data, split)
+  err = capsys.readouterr().err
+  assert err.count('left out') == 1
+  for told in ('2 file(s) of other kinds (.heic: 1, .txt: 1)', 'train/cat/notes.txt',
+               '1 image(s) outside of class folders, such as test/lost.png',
+               '1 class folder(s) without an image, such as train/fox'):
+    assert told in err, err
+  # A folder that has changed is listed anew.
+  (folder / 'train' / 'fox' / '0.png').write_bytes(encode(picture(0), 'PNG'))
+  os.utime(folder / 'train' / 'fox', (1, 1))
+  assert open_source(data, 'train').num_examples == 13
+
+
+def test_folder_of_other_files_alone_says_so(tmp_path):
+  (tmp_path / 'train' / 'cat').mkdir(parents=True)
+  (tmp_path / 'train' / 'cat' / '0.heic').write_bytes(b'')
+  with pytest.raises(UserError, match=r'holds no images.*\.heic: 1.*train/cat/0.heic'):
+    open_source(DataSection('folder', str(tmp_path)), 'train')

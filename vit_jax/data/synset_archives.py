@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Self
 
-from vit_jax.data.folder_examples import EXTENSIONS
+from vit_jax.preprocessing.host import decode
 from vit_jax.runtime.errors import UserError
 
 WNID = re.compile(r'n\d{8}')
@@ -174,4 +174,4 @@ def _images_of_folder(wnid: str, folder: pathlib.Path) -> Iterator[Image]:
 
 def _is_image(name: str) -> bool:
   last = name.rpartition('/')[2]
-  return last.lower().endswith(EXTENSIONS) and not last.startswith('.')
+  return decode.has_image_ending(last) and not last.startswith('.')

@@ -6,6 +6,7 @@ makes other pixels than Pillow's (about one level in 255), and the published
 checkpoints were trained on TensorFlow's.
 """
 
+import functools
 import io
 from collections.abc import Callable
 from types import ModuleType
@@ -17,9 +18,27 @@ from vit_jax.preprocessing.host import Tensor
 from vit_jax.runtime.errors import DataError
 
 _JPEG, _PNG = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
+# Formats of Pillow whose files are taken for images by their names.
+_FORMATS = ('AVIF', 'BMP', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TIFF',
+            'WEBP')
+# Of these formats, but with pixels that are no colours of 8 bits.
+_OTHER_PIXELS = ('.pfm',)
 _END_OF_JPEG = b'\xff\xd9'
 # Modes of Pillow that `convert` maps to RGB as TensorFlow's PNG decoder does.
 _MODES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
+
+
+@functools.cache
+def endings() -> tuple[str, ...]:
+  """Endings of the names of image files that this Pillow can open, sorted."""
+  known = Image.registered_extensions()
+  return tuple(sorted(
+      ending for ending, kind in known.items()
+      if kind in _FORMATS and kind in Image.OPEN and ending not in _OTHER_PIXELS))
+
+
+def has_image_ending(name: str) -> bool:
+  return name.lower().endswith(endings())
 
 
 def is_jpeg(data: bytes) -> bool:
@@ -54,7 +73,7 @@ def with_pillow(data: bytes) -> np.ndarray | None:
     reason = 'unknown format' if isinstance(e, UnidentifiedImageError) else e
     raise DataError(
         f'not a readable image ({reason}; it begins with {data[:8]!r}). Expected JPEG, '
-        'PNG, WebP, BMP or GIF; replace or remove it.') from e
+        'PNG, WebP, AVIF, TIFF, BMP or GIF; replace or remove it.') from e
 
 
 def multiplied(image: np.ndarray, factor: int) -> np.ndarray:
