@@ -14,7 +14,7 @@ _FILES = pathlib.Path(__file__).parent / 'files'
 
 
 def test_all_cases_are_here():
-  assert len({case for case, _ in parity.CASES}) == 35
+  assert len({case for case, _ in parity.CASES}) == 37
 
 
 @pytest.mark.parametrize('case, file', parity.CASES)

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from etils import epath
 
 from vit_jax.checkpoints import load, open_checkpoint, verify
-from vit_jax.checkpoints.code_bases import links
+from vit_jax.checkpoints.code_bases import links, pixels
 from vit_jax.checkpoints.code_bases.code_base import CodeBase
 from vit_jax.checkpoints.code_bases.recognition import size_name
 from vit_jax.checkpoints.code_bases.table import FORMATS
@@ -24,6 +24,8 @@ from vit_jax.runtime.file_errors import unreachable_is_an_error
 from vit_jax.runtime.live_line import LiveLine
 from vit_jax.training.progress import duration
 
+_FOLDED = ('pixel statistics: they are part of the first layer now, as the format has '
+           'no place for them')
 # Smaller files are written before a line could be read.
 _LARGE = 100_000_000
 
@@ -51,6 +53,11 @@ def convert(src: epath.PathLike, dst: epath.PathLike, to: str = '', *,
   host_memory.return_freed()
   with contextlib.ExitStack() as stack:
     model, grid, weights, report = stack.enter_context(load.fitted(src, **settings))
+    plain = pixels.are_plain(model)
+    if not code_base.holds_pixels:
+      model, weights = pixels.folded(model, weights)
+      if not plain:
+        report.resized.append(_FOLDED)
     theirs = links.to_theirs(
         code_base.links_to_write(model, open_checkpoint.shapes_of(model, grid)),
         weights)
@@ -63,7 +70,8 @@ def convert(src: epath.PathLike, dst: epath.PathLike, to: str = '', *,
     lines = [f'Wrote {dst}: {code_base.title}, {_name(model)}, {len(theirs)} '
              f'arrays, {progress.total:,} bytes.', *_changes(report)]
     if verification:
-      lines.append(str(verify.compare(src, temporary, grid, settings)))
+      lines.append(str(verify.compare(
+          src, temporary, grid, settings, folded=not code_base.holds_pixels)))
   return lines
 
 
@@ -102,7 +110,8 @@ def _code_base(to: str, dst: str) -> CodeBase:
 
 def _describe(model: Model, grid: Grid | None, report: Report) -> list[str]:
   size = ' x '.join(map(str, image_size_of(model, grid))) if grid else 'any'
-  defaults = dataclasses.asdict(ModelSection()) | {'num_classes': 0, 'version': 2}
+  defaults = dataclasses.asdict(ModelSection()) | {
+      'num_classes': 0, 'version': 2, **pixels.PLAIN}
   options = [
       f'{name}={value!r}' for name, value in model.settings().items()
       if name not in ('dtype', 'param_dtype') and value != defaults.get(name)]

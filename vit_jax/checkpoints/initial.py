@@ -8,17 +8,49 @@ import jax
 import numpy as np
 
 from vit_jax.checkpoints import augreg, orbax_arrays, pretrained
-from vit_jax.checkpoints.code_bases import links
+from vit_jax.checkpoints.code_bases import links, pixels
 from vit_jax.checkpoints.code_bases.links import Link
 from vit_jax.checkpoints.code_bases.table import CODE_BASES
 from vit_jax.checkpoints.open_checkpoint import Checkpoint, open_checkpoint, shapes_of
 from vit_jax.checkpoints.positions import Grid, grid_of
 from vit_jax.checkpoints.pretrained import Report
 from vit_jax.checkpoints.weights import Weight
+from vit_jax.config.sections import Config, ModelSection
 from vit_jax.parallel import hosts
 from vit_jax.runtime.errors import UserError
+from vit_jax.training import workdir as workdir_lib
 from vit_jax.training.job import Job
 from vit_jax.training.state import TrainState
+
+
+def with_pixels(config: Config, workdir: str) -> Config:
+  """`config` with the pixel statistics that its model starts from.
+
+  Where `config.model` sets none, they are those of `config.init.checkpoint`; a run that
+  is resumed keeps its own, and needs the checkpoint no more.
+  """
+  model, path = config.model, config.init.checkpoint
+  if not path or model.pixel_mean or model.pixel_std:
+    return config
+  if workdir_lib.is_run(workdir):
+    return _replace_pixels(config, workdir_lib.read_config(workdir).model)
+  size = config.data.image_size
+  with open_checkpoint(
+      augreg.resolve(path, config.init.augreg_bucket), image_size=size,
+      hints={'pool': model.pool, 'num_heads': model.num_heads or 1},
+      position_grid=config.init.position_grid or None, best=False) as checkpoint:
+    if pixels.are_plain(checkpoint.model):
+      return config
+    found = checkpoint.model.options
+  if hosts.is_main():
+    print(f'Pixel statistics of {path}: mean {found.pixel_mean}, standard deviation '
+          f'{found.pixel_std}.')
+  return _replace_pixels(config, found)
+
+
+def _replace_pixels(config: Config, model: ModelSection) -> Config:
+  return dataclasses.replace(config, model=dataclasses.replace(
+      config.model, pixel_mean=model.pixel_mean, pixel_std=model.pixel_std))
 
 
 def check_checkpoint(path: str, job: Job) -> None:

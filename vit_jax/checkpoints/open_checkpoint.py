@@ -43,6 +43,7 @@ _READERS = {'.npz': npz.read, '.safetensors': safetensors_file.read,
             '.bin': torch_file.read, '.pt': torch_file.read, '.pth': torch_file.read}
 # Weights of Hugging Face and timm in a folder, in the order of preference.
 _IN_FOLDER = ('model.safetensors', 'pytorch_model.bin')
+_PREPROCESSOR = 'preprocessor_config.json'  # of Hugging Face
 _SHARDS = 'model.safetensors.index.json'
 
 
@@ -190,7 +191,8 @@ def _read_file(stack: contextlib.ExitStack, path: epath.Path, subtree: str
         'folder.')
   weights = stack.enter_context(_READERS[path.suffix](path))
   return Contents(path, 'npz' if path.suffix == '.npz' else 'tensors', weights,
-                  _json(path.parent / 'config.json'), subtree)
+                  _json(path.parent / 'config.json'),
+                  _json(path.parent / _PREPROCESSOR), subtree)
 
 
 def _read_folder(stack: contextlib.ExitStack, path: epath.Path) -> Contents:
@@ -210,7 +212,8 @@ def _read_folder(stack: contextlib.ExitStack, path: epath.Path) -> Contents:
         f'{path} holds no checkpoint: expected {", ".join(_IN_FOLDER)}, an exported '
         'model (model.json) or the work directory of a run (config.json and '
         'checkpoints).')
-  return Contents(path, 'tensors', weights, _json(path / 'config.json'))
+  return Contents(path, 'tensors', weights, _json(path / 'config.json'),
+                  _json(path / _PREPROCESSOR))
 
 
 def _json(path: epath.Path) -> dict[str, Any]:

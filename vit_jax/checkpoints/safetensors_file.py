@@ -77,10 +77,12 @@ def write(file: IO[bytes], weights: Mapping[str, Weight],
 
 
 def write_folder(folder: epath.Path, weights: Mapping[str, Weight],
-                 config: Mapping[str, Any], progress: Callable[[int], None]) -> None:
-  """Makes a folder with config.json and model.safetensors."""
+                 described: Mapping[str, Any], progress: Callable[[int], None]
+                 ) -> None:
+  """Makes a folder with model.safetensors and JSON files, {name: content}."""
   folder.mkdir()
-  (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
+  for name, content in described.items():
+    (folder / name).write_text(json.dumps(content, indent=2) + '\n')
   with (folder / 'model.safetensors').open('wb') as file:
     write(file, weights, progress)
 

@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 
 from vit_jax.checkpoints import load, pretrained
-from vit_jax.checkpoints.code_bases import links
+from vit_jax.checkpoints.code_bases import links, pixels
 from vit_jax.checkpoints.positions import Grid, image_size_of
 from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
@@ -52,7 +52,7 @@ class Comparison:
 
 
 def compare(source: epath.PathLike, destination: epath.PathLike, grid: Grid | None,
-            settings: Mapping[str, Any]) -> Comparison:
+            settings: Mapping[str, Any], *, folded: bool = False) -> Comparison:
   """Runs both checkpoints, one after the other.
 
   Args:
@@ -60,6 +60,7 @@ def compare(source: epath.PathLike, destination: epath.PathLike, grid: Grid | No
     destination: path of what it was converted to.
     grid: (h, w) of the converted positions; None: any.
     settings: those of the conversion.
+    folded: whether pixel statistics became part of the destination's weights.
 
   Raises:
     UserError: if weights or outputs differ, or outputs are not finite.
@@ -76,7 +77,8 @@ def compare(source: epath.PathLike, destination: epath.PathLike, grid: Grid | No
   said |= {'position_grid': grid,
            'image_size': image_size_of(model, grid) if grid else None}
   with load.fitted(destination, **said) as (there, *_):
-    changed = pretrained.computed_differently(model, there)
+    written = model.with_options(**pixels.PLAIN) if folded else model
+    changed = pretrained.computed_differently(written, there)
   ours = {name: here for name, (here, _) in changed.items()}
   theirs = {name: value for name, (_, value) in changed.items()}
   _, [actual, as_there] = _outputs(destination, said | ours, grid, [{}, theirs])
@@ -86,7 +88,8 @@ def compare(source: epath.PathLike, destination: epath.PathLike, grid: Grid | No
       raise UserError(
           'The converted weights give other outputs: they differ by up to '
           f'{distance:.1e}. {_DEFECT}')
-  identical, arrays = _compare_arrays(source, settings, destination, said)
+  identical, arrays = _compare_arrays(
+      source, settings, destination, said, folded=folded)
   return Comparison(
       distance, _distance(as_there, expected) if changed else None,
       float(np.abs(expected[0]).max(initial=0)),
@@ -98,7 +101,7 @@ def compare(source: epath.PathLike, destination: epath.PathLike, grid: Grid | No
 
 def _compare_arrays(
     source: epath.PathLike, settings: Mapping[str, Any], destination: epath.PathLike,
-    said: Mapping[str, Any]) -> tuple[int, int]:
+    said: Mapping[str, Any], *, folded: bool) -> tuple[int, int]:
   """(bit-identical ones, all) of the destination's arrays, by our names.
 
   The source has the requested changes, such as resized positions. One array of each
@@ -106,6 +109,8 @@ def _compare_arrays(
   """
   with (load.fitted(source, **settings) as (model, _, ours, report),
         load.fitted(destination, **said) as (there, _, theirs, _)):
+    if folded:
+      model, ours = pixels.folded(model, ours)
     if model.options.position_prefix != there.options.position_prefix:
       # The destination has the class token's position as part of the token.
       pretrained.change_prefix(ours, model, there, report)

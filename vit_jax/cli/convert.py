@@ -43,6 +43,9 @@ def add_changes(group: argparse._ArgumentGroup) -> None:
                       ('gelu', 'exact, tanh or quick')):
     group.add_argument(f'--{name}', help=help_)
   group.add_argument('--layer_norm_eps', type=float, metavar='EPS')
+  for name in ('pixel_mean', 'pixel_std'):
+    group.add_argument(f'--{name}', type=flags.channels, metavar='R,G,B',
+                       help='of the pixels, from 0 to 1, that the weights take')
   group.add_argument('--scan', type=_true_or_false, metavar='{true,false}',
                      help='blocks stacked (big_vision, orbax) or not')
 

@@ -23,6 +23,12 @@ def size(text: str) -> tuple[int, int]:
   return int(height), int(width or height)
 
 
+def channels(text: str) -> tuple[float, ...]:
+  """A type of argparse: '0.485,0.456,0.406' (red, green, blue), or one for all."""
+  values = tuple(float(x) for x in text.split(','))
+  return values * 3 if len(values) == 1 else values
+
+
 def add_debug(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--debug', action='store_true',
                       help='the same recipe with a tiny model, images and a few steps: '

@@ -28,8 +28,9 @@ class BiT(Model):
 
   Kolesnikov et al., 2020, https://arxiv.org/abs/1912.11370.
   """
-  OPTIONS = ('resnet_blocks', 'resnet_width', 'head_bias_init', 'group_norm_eps',
-             'std_conv_eps', 'std_conv_eps_form', 'dtype', 'param_dtype')
+  OPTIONS = ('resnet_blocks', 'resnet_width', 'pixel_mean', 'pixel_std',
+             'head_bias_init', 'group_norm_eps', 'std_conv_eps', 'std_conv_eps_form',
+             'dtype', 'param_dtype')
 
   @nn.compact
   def __call__(
@@ -42,6 +43,7 @@ class BiT(Model):
     """
     del train
     patches.check_images(images)
+    images = patches.normalise(self.options, images)
     maps = resnet.features(self.options, self.version, images)
     x = list(maps.values())[-1]
     if self.version == 2:

@@ -48,7 +48,8 @@ class MixerBlock(nn.Module):
 class Mixer(Model):
   """An MLP-Mixer, of a name such as 'Mixer-B/16'."""
   OPTIONS = ('patch_size', 'width', 'depth', 'token_mlp_dim', 'mlp_dim',
-             'head_bias_init', 'layer_norm_eps', 'gelu', 'dtype', 'param_dtype')
+             'pixel_mean', 'pixel_std', 'head_bias_init', 'layer_norm_eps', 'gelu',
+             'dtype', 'param_dtype')
 
   @nn.compact
   def __call__(
@@ -66,6 +67,7 @@ class Mixer(Model):
     del train
     options = self.options
     patches.check_images(images)
+    images = patches.normalise(options, images)
     out = {'patch_embedding': patches.embed(options, images, 'stem')}
     B, h, w, D = out['patch_embedding'].shape
     x = out['patch_embedding'].reshape(B, h * w, D)  # (B, h*w, D), row by row

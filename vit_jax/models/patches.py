@@ -1,6 +1,7 @@
 """From pixels, or from the feature map of a ResNet, to one vector per patch."""
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 from vit_jax.config.sections import ModelSection
@@ -12,6 +13,24 @@ def check_images(images: jax.Array) -> None:
     raise ValueError(
         f'images have shape {tuple(images.shape)}; expected (batch, height, width, 3). '
         'Add the batch dim, or convert the images to RGB.')
+
+
+def normalise(options: ModelSection, images: jax.Array) -> jax.Array:
+  """From [-1, 1] to (p - pixel_mean) / pixel_std, for p in [0, 1]: (B, H, W, 3).
+
+  A mean and a deviation of 0.5 are the identity, which costs nothing.
+  """
+  scale, shift = pixel_map(options)
+  if (scale == 1).all() and not shift.any():
+    return images
+  return images * scale.astype(np.float32) + shift.astype(np.float32)
+
+
+def pixel_map(options: ModelSection) -> tuple[np.ndarray, np.ndarray]:
+  """(scale, shift) of `normalise`, float64 (3,) each."""
+  mean, std = (np.asarray(x, np.float64)
+               for x in (options.pixel_mean, options.pixel_std))
+  return 0.5 / std, (0.5 - mean) / std
 
 
 def embed(options: ModelSection, x: jax.Array, name: str) -> jax.Array:

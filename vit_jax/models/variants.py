@@ -118,6 +118,8 @@ def create(variant: str, num_classes: int, **given: Any) -> Model:
     fields['patch_size'] = (patch, patch) if isinstance(patch, int) else tuple(patch)
   if 'resnet_blocks' in fields:
     fields['resnet_blocks'] = tuple(fields['resnet_blocks'])
+  for name in ('pixel_mean', 'pixel_std'):
+    fields[name] = _of_channels(fields.get(name, ()))
   if fields.get('dtype') == 'auto':
     fields['dtype'] = _auto_dtype(jax.default_backend())
   for name in ('dtype', 'param_dtype'):
@@ -152,6 +154,13 @@ def _check_sizes(given: dict[str, Any]) -> None:
     raise UserError(
         f'A model without a variant needs its sizes; missing: {", ".join(missing)}. '
         "Set them, or name a variant such as 'B/16'.")
+
+
+def _of_channels(given: Any) -> Any:
+  """A tuple of one number per channel; one number stands for all, () for 0.5."""
+  if isinstance(given, int | float):
+    return (given,) * 3
+  return tuple(given) or (0.5,) * 3
 
 
 def _auto_dtype(platform: str) -> str:

@@ -130,6 +130,7 @@ class ViT(Model):
     """
     options = self.options
     patches.check_images(images)
+    images = patches.normalise(options, images)
     maps = {}
     if options.resnet_width:
       maps = resnet.features(options, 1, images)

@@ -58,7 +58,7 @@ def train(config: Any, workdir: str, reuse: Reuse | None = None) -> dict[str, fl
   if not isinstance(config, Config):
     config = config_lib.with_tuned(config_lib.from_dict(
         dict(getattr(config, 'to_dict', lambda: config)())))
-  config = check_run(config)
+  config = initial.with_pixels(check_run(config), workdir)
   if config.keep_host_memory:
     host_memory.keep_freed()  # Before JAX starts its threads.
   same_run.check_settings(config)

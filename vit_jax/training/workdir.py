@@ -82,6 +82,11 @@ def _check_same_run(path: pathlib.Path, config: Config, dataset: DatasetFacts) -
         'resume.')
 
 
+def is_run(workdir: str) -> bool:
+  """Whether a run has claimed the directory."""
+  return (pathlib.Path(workdir) / _CONFIG).exists()
+
+
 def read_config(workdir: str | pathlib.Path) -> Config:
   """The configuration of the run in `workdir`."""
   return config_lib.from_dict(_read_json(workdir, _CONFIG))

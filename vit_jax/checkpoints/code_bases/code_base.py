@@ -55,8 +55,8 @@ SIZES: Mapping[str, Held] = dict.fromkeys(
 # What formats don't say of how a model computes: readers have their own way, and a
 # conversion prints how far the outputs differ then.
 UNSAID: Mapping[str, Held] = dict.fromkeys(
-    ('gelu', 'layer_norm_eps', 'group_norm_eps', 'std_conv_eps', 'std_conv_eps_form'),
-    ANY)
+    ('gelu', 'layer_norm_eps', 'group_norm_eps', 'std_conv_eps', 'std_conv_eps_form',
+     'pixel_mean', 'pixel_std'), ANY)
 # Blocks as in the first Vision Transformer.
 PLAIN: Mapping[str, Held] = {
     'registers': (0,), 'qk_norm': (False,), 'layer_scale': (0,), 'pool_norm': (False,),
@@ -80,6 +80,8 @@ class CodeBase:
   written_links: Links | None = None  # to write, if other names than `links` reads
   full_title: str = ''  # `title` in messages on what it can't hold
   alternatives: str = 'orbax'  # formats that can hold more
+  # Whether it says the pixel statistics; otherwise they become part of the weights.
+  holds_pixels: bool = False
   # Whether links are for what the format holds alone. Others follow any model's names.
   strict: bool = True
 

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from vit_jax.checkpoints import safetensors_file
-from vit_jax.checkpoints.code_bases import links
+from vit_jax.checkpoints.code_bases import links, pixels
 from vit_jax.checkpoints.code_bases.code_base import (
   ANY,
   PLAIN,
@@ -110,7 +110,7 @@ def _detected(contents: Contents, shapes: Shapes, overrides: Mapping[str, Any],
       'gelu': _gelu(contents, overrides),
       'num_heads': (overrides.get('num_heads') or config.get('num_attention_heads')
                     or heads_of_size(shapes.path, width, depth, mlp_dim)),
-      'pool': 'token',
+      'pool': 'token', **pixels.in_preprocessor(contents.preprocessor),
       'layer_norm_eps': float(config.get('layer_norm_eps', 1e-12)),
       'qkv_bias': f'{query}.bias' in shapes,
       'representation_size': shapes.get(pooler, 2)[0] if pooler in shapes else 0,
@@ -191,7 +191,9 @@ def _write(folder: epath.Path, model: Model, grid: Grid | None,
   # What AutoModel takes as the dtype to load them in.
   dtype = next(iter(weights.values())).dtype.name
   safetensors_file.write_folder(
-      folder, weights, _config(model, grid, dtype), progress)
+      folder, weights, {
+          'config.json': _config(model, grid, dtype),
+          'preprocessor_config.json': _preprocessor(model, grid)}, progress)
 
 
 def _config(model: Model, grid: Grid, dtype: str) -> dict[str, Any]:
@@ -222,6 +224,22 @@ def _config(model: Model, grid: Grid, dtype: str) -> dict[str, Any]:
   }
 
 
+def _preprocessor(model: Model, grid: Grid) -> dict[str, Any]:
+  """preprocessor_config.json, for AutoImageProcessor."""
+  height, width = (g * p for g, p in zip(grid, model.strides, strict=True))
+  return {
+      'image_processor_type': 'ViTImageProcessor',
+      'do_resize': True,
+      'size': {'height': height, 'width': width},
+      'resample': 2,  # bilinear
+      'do_rescale': True,
+      'rescale_factor': 1 / 255,
+      'do_normalize': True,
+      'image_mean': list(model.options.pixel_mean),
+      'image_std': list(model.options.pixel_std),
+  }
+
+
 def _size(size: Sequence[int]) -> int | list[int]:
   height, width = size
   return height if height == width else [height, width]
@@ -245,7 +263,7 @@ CODE_BASE = CodeBase(
         'gelu': tuple(_ACT), 'resnet_blocks': ANY,  # () without a ResNet
     }},
     format='hf', full_title="Hugging Face's ViT",
-    alternatives='timm or orbax')
+    alternatives='timm or orbax', holds_pixels=True)
 
 # Names that transformers 5 has in memory and writes only on request.
 CODE_BASE_5 = dataclasses.replace(

@@ -128,4 +128,4 @@ def _write(folder: epath.Path, model: Model, grid: Grid | None,
 
 CODE_BASE = CodeBase(
     'vit_jax', recognise, _links, _write, linen.POSITION_RESIZES, holds=None,
-    format='orbax')
+    format='orbax', holds_pixels=True)

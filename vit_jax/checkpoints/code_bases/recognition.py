@@ -36,6 +36,8 @@ class Contents:
   container: Container
   weights: dict[str, Weight]  # as stored
   config: dict[str, Any]  # config.json beside them, or our description; {}: none
+  # preprocessor_config.json beside them; {}: none
+  preprocessor: dict[str, Any] = dataclasses.field(default_factory=dict)
   subtree: str = ''  # which part of an npz was asked for
   arrays: OrbaxArrays | None = None  # of our own checkpoints, behind `weights`
 

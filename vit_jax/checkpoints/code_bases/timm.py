@@ -152,7 +152,7 @@ def _write(folder: epath.Path, model: Model, grid: Grid | None,
            weights: dict[str, Weight], progress: Callable[[int], None]) -> None:
   assert grid is not None  # positions are learned
   safetensors_file.write_folder(
-      folder, weights, timm_config.describe(model, grid), progress)
+      folder, weights, {'config.json': timm_config.describe(model, grid)}, progress)
 
 
 def _pre_logits(model: Model) -> str:
@@ -180,4 +180,4 @@ CODE_BASE = CodeBase(
         'pre_norm': (True, False), 'patch_bias': (True, False), 'resnet_width': ANY,
         'resnet_blocks': ANY,
     }},
-    format='timm', full_title="timm's VisionTransformer")
+    format='timm', full_title="timm's VisionTransformer", holds_pixels=True)

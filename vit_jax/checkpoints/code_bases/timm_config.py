@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from vit_jax.checkpoints.code_bases import pixels
 from vit_jax.checkpoints.code_bases.recognition import (
   Contents,
   Detected,
@@ -84,7 +85,7 @@ def _detected(contents: Contents, shapes: Shapes, overrides: Mapping[str, Any]
       'patch_size': tuple(patch), 'width': width, 'depth': depth, 'mlp_dim': mlp_dim,
       'num_heads': overrides.get('num_heads') or _heads(
           shapes, args, architecture, width, depth, mlp_dim),
-      'registers': registers,
+      'registers': registers, **pixels.in_timm(config),
       'gelu': overrides.get('gelu') or _gelu(shapes.path, args, architecture),
       # timm's CLIP models use PyTorch's own epsilon.
       'layer_norm_eps': 1e-5 if '_clip_' in architecture else 1e-6,
@@ -234,7 +235,7 @@ def describe(model: Model, grid: Grid) -> dict[str, Any]:
       'model_args': _model_args(model, size) | args,
       'pretrained_cfg': {
           'input_size': [3, *size], 'fixed_input_size': True,
-          'mean': [0.5, 0.5, 0.5], 'std': [0.5, 0.5, 0.5],
+          'mean': list(options.pixel_mean), 'std': list(options.pixel_std),
           'num_classes': model.num_classes, 'interpolation': 'bicubic',
           'crop_pct': 0.9, 'first_conv': 'patch_embed.proj', 'classifier': 'head'},
   }

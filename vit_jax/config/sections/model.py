@@ -1,8 +1,16 @@
 """Settings of the model."""
 
 import dataclasses
+import math
 
-from vit_jax.config.settings import Rule, above, at_least, probability, setting
+from vit_jax.config.settings import (
+    Rule,
+    above,
+    at_least,
+    is_number,
+    probability,
+    setting,
+)
 
 
 def _of_variant(help: str, default: int = 0, **known: object) -> int:
@@ -19,6 +27,16 @@ def _eps(help: str) -> float:
 
 def _rate(help: str) -> float:
   return setting(0.0, help, rule=probability(one=False))
+
+
+def _of_channels(help: str, least: float) -> tuple:
+  """A number for red, green and blue, above `least`."""
+  def allows(values: tuple) -> bool:
+    return not values or len(values) == 3 and all(
+        is_number(x) and least < x < math.inf for x in values)
+  return setting((), help, from_variant=True, rule=Rule(
+      allows, 'takes a finite number for each of red, green and blue'
+      f'{", above 0" if least == 0 else ""}, or () for 0.5'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +64,12 @@ class ModelSection:
       from_variant=True, rule=Rule(
           lambda units: all(type(n) is int and n > 0 for n in units),
           'takes positive whole numbers, the units of every block'))
+  pixel_mean: tuple = _of_channels(
+      'Mean of the pixel values, from 0 to 1, of red, green and blue that the weights '
+      'were made for. The model itself subtracts it: images are in [-1, 1] whatever it '
+      'is. (): that of `init.checkpoint`, or 0.5.', -math.inf)
+  pixel_std: tuple = _of_channels(
+      'Standard deviation that goes with `pixel_mean`.', 0)
   pool: str = setting(
       'token', "What of the tokens the head gets: 'token' (the class token), 'gap' "
       "(mean over patches), 'map' (attention pooling) or 'none' (all tokens).",
