@@ -121,8 +121,9 @@ class MaskedPatches:
     pixels = patch_targets.patches((images - low) / (high - low), self.model.strides)
     loss, right = _compare(self.config.masked_patches.target, outputs, pixels)
     count = corrupted.sum(axis=-1)
-    return tuple(
-        jnp.where(corrupted, x, 0.0).sum(axis=-1) / count for x in (loss, right))
+    def mean(x: jax.Array) -> jax.Array:
+      return jnp.where(corrupted, x, 0.0).sum(axis=-1) / count
+    return mean(loss), mean(right)
 
   @property
   def _num_patches(self) -> int:

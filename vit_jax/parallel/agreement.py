@@ -74,8 +74,9 @@ def judge(value: Any, judge_all: Judge, timeout: float = TIMEOUT) -> None:
     timeout: seconds to wait for the others.
   """
   from jax._src import distributed  # Where Orbax takes it from, too.
+  client: Any = distributed.global_state.client
   exchange(
-      distributed.global_state.client, next(_numbers), jax.process_index(),
+      client, next(_numbers), jax.process_index(),
       jax.process_count(), value, judge_all, timeout)
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, NoReturn
 
+import numpy as np
+
 from vit_jax.config.sections import Config, DataSection, PreprocessSection
 from vit_jax.data import (
     builders,
@@ -54,7 +56,7 @@ class _Described:
   def check_files(self) -> NoReturn:
     raise UserError('This data set is only described; nothing can be read of it.')
 
-  def read(self, i: int) -> NoReturn:
+  def read(self, indices: np.ndarray) -> NoReturn:
     self.check_files()
 
   def where(self, i: int) -> str:
