@@ -157,7 +157,8 @@ def test_from_a_section():
       ModelSection(variant='R50x3-v1', resnet_blocks=(1, 1)), 10, 'gpu')
   assert model.version == 1
   assert model == bit.BiT(ModelSection(
-      'R50x3-v1', resnet_blocks=(1, 1), resnet_width=192, dtype='bfloat16'), 10)
+      'R50x3-v1', resnet_blocks=(1, 1), resnet_width=192, dtype='bfloat16',
+      pixel_mean=(0.5,) * 3, pixel_std=(0.5,) * 3), 10)
 
 
 def test_version_as_an_option():

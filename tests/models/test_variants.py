@@ -50,7 +50,7 @@ def test_decode_any_patch():
   options = variants.create('B/16', 0).options
   assert options == ModelSection(
       'B/16', width=768, depth=12, mlp_dim=3072, num_heads=12, patch_size=(16, 16),
-      dtype='float32')
+      pixel_mean=(0.5,) * 3, pixel_std=(0.5,) * 3, dtype='float32')
   assert variants.create('g-opt/20x12', 0).options.patch_size == (20, 12)
 
 
@@ -88,7 +88,8 @@ def test_every_section_field_reaches_the_model():
       class_token='yes', position_prefix='all', patch_bias=False, pre_norm=True,
       qkv_bias=False, qk_norm=True, layer_scale=0.1, resnet_width=32,
       resnet_blocks=(1, 2), group_norm_eps=1e-4, std_conv_eps=1e-7,
-      std_conv_eps_form='sqrt', softmax_dtype='compute')
+      std_conv_eps_form='sqrt', softmax_dtype='compute', mask_embedding=True,
+      pixel_mean=(0.4, 0.5, 0.6), pixel_std=(0.1, 0.2, 0.3))
   model = variants.from_section(section, 5, 'cpu')
   for name, value in dataclasses.asdict(section).items():
     if name not in ('variant', 'token_mlp_dim'):

@@ -14,24 +14,13 @@ import numpy as np
 
 from vit_jax.checkpoints import positions
 from vit_jax.checkpoints.code_bases import links, table
-from vit_jax.checkpoints.code_bases.code_base import WITHOUT_EFFECT
 from vit_jax.checkpoints.open_checkpoint import Checkpoint, shapes_of
 from vit_jax.checkpoints.positions import POSITIONS, Grid
 from vit_jax.checkpoints.weights import Weight
+from vit_jax.config.sections import InitSection
+from vit_jax.config.settings import check_value, declared
 from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
-
-HEADS = ('auto', 'keep', 'reset')
-PRE_LOGITS = ('drop', 'keep')
-
-# Options whose difference is one of names or shapes of parameters, or is made up for by
-# changing them. Any other one that has an effect changes what is computed from the same
-# parameters.
-_IN_PARAMETERS = frozenset((
-    'patch_size', 'width', 'depth', 'mlp_dim', 'num_heads', 'token_mlp_dim',
-    'resnet_width', 'resnet_blocks', 'representation_size', 'class_token', 'registers',
-    'mask_embedding', 'position_embedding', 'position_prefix', 'patch_bias', 'pre_norm',
-    'qkv_bias', 'qk_norm', 'layer_scale'))
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -74,10 +63,8 @@ def adapt(
   Raises:
     UserError: if the checkpoint belongs to another model.
   """
-  for name, value, known in (
-      ('head', head, HEADS), ('pre_logits', pre_logits, PRE_LOGITS)):
-    if value not in known:
-      raise UserError(f'{name} is {value!r}; expected one of {", ".join(known)}.')
+  for name, value in (('head', head), ('pre_logits', pre_logits)):
+    check_value(declared(InitSection)[name], f'init.{name}', value)
   if position_resize == 'auto':
     position_resize = checkpoint.code_base.position_resize
   table.position_resize(position_resize)  # also where nothing is resized
@@ -115,7 +102,7 @@ def computed_differently(a: Model, b: Model) -> dict[str, tuple[Any, Any]]:
   values = {
       field.name: (getattr(a.options, field.name), getattr(b.options, field.name))
       for field in dataclasses.fields(a.options)
-      if field.name not in WITHOUT_EFFECT | _IN_PARAMETERS}
+      if declared(type(a.options))[field.name].effect == 'outputs'}
   return {name: pair for name, pair in sorted(values.items()) if pair[0] != pair[1]}
 
 

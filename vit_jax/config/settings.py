@@ -38,6 +38,10 @@ class Setting:
     tuning: 'tunable' for what a tuned file may set, 'made_for' for what must be the
       same where such a file is used, '' for neither.
     from_variant: whether 0 or () means that the model's variant settles it.
+    models: the kinds of models that have the option.
+    effect: of an option of a model: 'outputs' if it changes what is computed from the
+      same parameters, 'parameters' if it shows in their names or shapes, 'none' if it
+      says how a model is named, stored, run or trained.
     of_data_set: in an evaluator, whether it replaces the same setting of `data`.
   """
   help: str
@@ -50,6 +54,8 @@ class Setting:
   compiled: bool | Callable[[Any], Any] = True
   tuning: str = ''
   from_variant: bool = False
+  models: tuple[str, ...] = ('ViT',)
+  effect: str = 'outputs'
   of_data_set: bool = False
 
 

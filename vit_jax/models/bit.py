@@ -28,10 +28,6 @@ class BiT(Model):
 
   Kolesnikov et al., 2020, https://arxiv.org/abs/1912.11370.
   """
-  OPTIONS = ('resnet_blocks', 'resnet_width', 'pixel_mean', 'pixel_std',
-             'head_bias_init', 'group_norm_eps', 'std_conv_eps', 'std_conv_eps_form',
-             'dtype', 'param_dtype')
-
   @nn.compact
   def __call__(
       self, images: jax.Array, train: bool = False

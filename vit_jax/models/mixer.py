@@ -47,10 +47,6 @@ class MixerBlock(nn.Module):
 
 class Mixer(Model):
   """An MLP-Mixer, of a name such as 'Mixer-B/16'."""
-  OPTIONS = ('patch_size', 'width', 'depth', 'token_mlp_dim', 'mlp_dim',
-             'pixel_mean', 'pixel_std', 'head_bias_init', 'layer_norm_eps', 'gelu',
-             'dtype', 'param_dtype')
-
   @nn.compact
   def __call__(
       self, images: jax.Array, train: bool = False

@@ -8,6 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from vit_jax.config.sections import ModelSection
+from vit_jax.config.settings import declared
 
 
 class Model(nn.Module):
@@ -21,6 +22,11 @@ class Model(nn.Module):
 
   # The fields of `options` that this kind of model has a use for.
   OPTIONS: ClassVar[tuple[str, ...]] = ()
+
+  def __init_subclass__(cls, **kwargs: Any) -> None:
+    cls.OPTIONS = tuple(name for name, known in declared(ModelSection).items()
+                        if cls.__name__ in known.models)
+    super().__init_subclass__(**kwargs)
 
   if TYPE_CHECKING:
     # Linen gives it to every module, which type checkers can't see.

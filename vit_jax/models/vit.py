@@ -102,10 +102,6 @@ class Encoder(nn.Module):
 
 class ViT(Model):
   """A Vision Transformer, of a name such as 'B/16' or with all its sizes given."""
-  OPTIONS = tuple(
-      field.name for field in dataclasses.fields(ModelSection)
-      if field.name not in ('variant', 'token_mlp_dim'))
-
   @nn.compact
   def __call__(
       self, images: jax.Array, train: bool = False, attention_weights: bool = False,

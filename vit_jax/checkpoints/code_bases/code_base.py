@@ -15,6 +15,8 @@ from etils import epath
 from vit_jax.checkpoints.code_bases.links import Link
 from vit_jax.checkpoints.code_bases.recognition import Contents, Detected
 from vit_jax.checkpoints.weights import Weight
+from vit_jax.config.sections import ModelSection
+from vit_jax.config.settings import declared
 from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
 
@@ -30,10 +32,9 @@ Interpolation = Callable[[int, int], np.ndarray]
 Held = tuple[Any, ...] | Callable[[Model], str]
 
 # Options that change neither the parameters nor, rounding aside, what an evaluated
-# model computes from them: how it is named, stored, run and trained.
-WITHOUT_EFFECT = frozenset((
-    'variant', 'dtype', 'param_dtype', 'scan', 'remat', 'projection', 'softmax_dtype',
-    'dropout', 'attention_dropout', 'stochastic_depth', 'head_bias_init'))
+# model computes from them.
+WITHOUT_EFFECT = frozenset(name for name, known in declared(ModelSection).items()
+                           if known.effect == 'none')
 
 # What a refused value is called, if not by its option.
 _WORDS = {
