@@ -14,6 +14,7 @@ import numpy as np
 from vit_jax.checkpoints import positions
 from vit_jax.checkpoints.code_bases import links, table
 from vit_jax.checkpoints.code_bases.code_base import WITHOUT_EFFECT
+from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.open_checkpoint import Checkpoint, shapes_of
 from vit_jax.checkpoints.positions import POSITIONS, Grid
 from vit_jax.checkpoints.weights import Weight
@@ -44,6 +45,8 @@ class Report:
   initialised: list[str]
   ignored: list[str]
   differs: list[str]
+  # Of the adapted model: without names of classes if its head starts anew.
+  interface: Interface = Interface()
 
   def __str__(self) -> str:
     lines = [f'Parameters from {self.path}: {len(self.loaded)} arrays loaded.']
@@ -103,7 +106,15 @@ def adapt(
         '(`vit_jax convert FILE --list` prints them) for config.model and '
         'config.data.image_size.')
   report.loaded = list(weights)
+  report.interface = _interface(checkpoint, model, 'head/kernel' in weights)
   return weights, report
+
+
+def _interface(checkpoint: Checkpoint, model: Model, same_head: bool) -> Interface:
+  found = checkpoint.detected.interface
+  if same_head and len(found.class_names) == model.num_classes:
+    return found
+  return dataclasses.replace(found, class_names=())
 
 
 def computed_differently(a: Model, b: Model) -> dict[str, tuple[Any, Any]]:

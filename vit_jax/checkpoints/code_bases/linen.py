@@ -15,6 +15,7 @@ from etils import epath
 from vit_jax.checkpoints import npz
 from vit_jax.checkpoints.code_bases import links
 from vit_jax.checkpoints.code_bases.code_base import ANY, PLAIN, SIZES, UNSAID, Held
+from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.code_bases.links import Link
 from vit_jax.checkpoints.code_bases.recognition import AmbiguousError, Shapes
 from vit_jax.checkpoints.positions import POSITIONS, Grid, linear
@@ -166,7 +167,8 @@ def _without_bias(kernel: str) -> Link:
       lambda kernel: (kernel, np.zeros(kernel.shape[1:], kernel.dtype)))
 
 
-def write(path: epath.Path, model: Model, grid: Grid | None,
-          weights: dict[str, Weight], progress: Callable[[int], None]) -> None:
+def write(path: epath.Path, model: Model, grid: Grid | None, interface: Interface,
+          weights: dict[str, Weight], progress: Callable[[int], None]) -> list[str]:
   with path.open('wb') as file:
     npz.write(file, weights, progress)
+  return ['names of the classes'] if interface.class_names else []

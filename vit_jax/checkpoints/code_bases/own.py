@@ -4,6 +4,7 @@ An exported model is a folder with `model.json` (class, options, image size) and
 parameters under `params/`. Both kinds say everything of their model.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,15 +12,18 @@ from typing import Any
 import jax
 from etils import epath
 
+from vit_jax import config as config_lib
 from vit_jax.checkpoints import orbax_arrays
 from vit_jax.checkpoints.code_bases import linen, links
 from vit_jax.checkpoints.code_bases.code_base import CodeBase, ParameterShapes
+from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.code_bases.links import Link
 from vit_jax.checkpoints.code_bases.recognition import Contents, Detected
 from vit_jax.checkpoints.orbax_arrays import OrbaxArrays
 from vit_jax.checkpoints.positions import Grid, grid_of, image_size_of
 from vit_jax.checkpoints.store import Store
 from vit_jax.checkpoints.weights import Weight
+from vit_jax.config.sections import PreprocessSection
 from vit_jax.models import variants
 from vit_jax.models.model import Model
 from vit_jax.runtime.errors import UserError
@@ -61,8 +65,10 @@ def _read_model(path: epath.Path) -> Contents:
 
 def _read_workdir(path: epath.Path, best: bool) -> Contents:
   config = workdir_lib.read_config(str(path))
-  num_classes = workdir_lib.read_dataset(str(path)).num_classes
-  model = variants.from_section(config.model, num_classes, jax.default_backend())
+  dataset = workdir_lib.read_dataset(str(path))
+  model = variants.from_section(
+      config.model, dataset.num_classes, jax.default_backend())
+  interface = Interface(dataset.class_names, config.data.eval)
   store = Store(path, config.checkpoint, read_only=True)
   try:
     step = (store.best() if best else None) or store.latest()
@@ -81,7 +87,7 @@ def _read_workdir(path: epath.Path, best: bool) -> Contents:
   finally:
     store.close()
   return Contents(path, _CONTAINER, arrays.weights(),
-                  _description(model, config.data.image_size), arrays=arrays)
+                  _description(model, config.data.image_size, interface), arrays=arrays)
 
 
 def recognise(contents: Contents, overrides: Mapping[str, Any]) -> Detected | None:
@@ -90,10 +96,22 @@ def recognise(contents: Contents, overrides: Mapping[str, Any]) -> Detected | No
   return _detected(contents.config, contents.weights)
 
 
-def _description(model: Model, image_size: tuple[int, int]) -> dict[str, Any]:
+def _description(model: Model, image_size: tuple[int, int], interface: Interface
+                 ) -> dict[str, Any]:
   """What `model.json` says."""
+  preprocess = interface.preprocess
   return {'format': _FORMAT, 'class': type(model).__name__,
-          'options': model.settings(), 'image_size': image_size}
+          'options': model.settings(), 'image_size': image_size,
+          'class_names': interface.class_names,
+          'preprocess': None if preprocess is None else {
+              name: value for name, value in dataclasses.asdict(preprocess).items()
+              if value != getattr(PreprocessSection, name)}}
+
+
+def _interface(description: Mapping[str, Any]) -> Interface:
+  names, preprocess = description.get('class_names'), description.get('preprocess')
+  return Interface(tuple(names or ()), None if preprocess is None else (
+      config_lib.from_dict({'data': {'eval': preprocess}}).data.eval))
 
 
 def _detected(description: Mapping[str, Any], weights: dict[str, Weight]) -> Detected:
@@ -107,7 +125,8 @@ def _detected(description: Mapping[str, Any], weights: dict[str, Weight]) -> Det
     grid = grid_of(model, tuple(description['image_size']))
     if model.options.position_embedding == 'learned':
       tokens = grid[0] * grid[1]
-  return Detected(options, num_classes, tokens, weights, grid, variant)
+  return Detected(options, num_classes, tokens, weights, grid, variant,
+                  interface=_interface(description))
 
 
 def _links(model: Model, shapes: ParameterShapes) -> list[Link]:
@@ -116,12 +135,13 @@ def _links(model: Model, shapes: ParameterShapes) -> list[Link]:
   return linen.stacked(result) if model.options.scan else result
 
 
-def _write(folder: epath.Path, model: Model, grid: Grid | None,
-           weights: dict[str, Weight], progress: Callable[[int], None]) -> None:
+def _write(folder: epath.Path, model: Model, grid: Grid | None, interface: Interface,
+           weights: dict[str, Weight], progress: Callable[[int], None]) -> list[str]:
   folder.mkdir()
   (folder / _MODEL).write_text(json.dumps(
-      _description(model, image_size_of(model, grid)), indent=2) + '\n')
+      _description(model, image_size_of(model, grid), interface), indent=2) + '\n')
   orbax_arrays.write(folder / _PARAMS, weights, progress)
+  return []
 
 
 CODE_BASE = CodeBase(

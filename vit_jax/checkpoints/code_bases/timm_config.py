@@ -7,6 +7,11 @@ from typing import Any
 from etils import epath
 
 from vit_jax.checkpoints.code_bases import pixels
+from vit_jax.checkpoints.code_bases.interface import (
+    Interface,
+    of_timm,
+    pretrained_cfg,
+)
 from vit_jax.checkpoints.code_bases.recognition import (
   Contents,
   Detected,
@@ -17,7 +22,7 @@ from vit_jax.checkpoints.code_bases.recognition import (
   nonsense_is_an_error,
   size_name,
 )
-from vit_jax.checkpoints.positions import Grid
+from vit_jax.checkpoints.positions import Grid, image_size_of
 from vit_jax.config.sections import ModelSection
 from vit_jax.models import resnet, variants
 from vit_jax.models.model import Model
@@ -106,7 +111,8 @@ def _detected(contents: Contents, shapes: Shapes, overrides: Mapping[str, Any]
   if embedded and prefix:
     options['position_prefix'] = 'all' if registers else 'class'
   classes = shapes.get('head.weight', 2)[0] if 'head.weight' in shapes else 0
-  return Detected(checked_heads(options), classes, tokens, contents.weights, grid)
+  return Detected(checked_heads(options), classes, tokens, contents.weights, grid,
+                  interface=of_timm(config))
 
 
 def _check_args(path: epath.Path, args: Mapping[str, Any], patch: Sequence[int],
@@ -217,28 +223,34 @@ def _tokens(shapes: Shapes, args: Mapping[str, Any], prefix: int, grid: Grid | N
   return (rest if embedded else entries), embedded
 
 
-def describe(model: Model, grid: Grid) -> dict[str, Any]:
-  """config.json of a model that the format holds.
+def describe(model: Model, grid: Grid, interface: Interface
+             ) -> tuple[dict[str, Any], list[str]]:
+  """(config.json of a model that the format holds, what it cannot say).
 
   Args:
     model: the ViT.
     grid: (h, w) patches.
+    interface: its classes and images.
   """
   options = model.options
-  size = [g * s for g, s in zip(grid, model.strides, strict=True)]
+  size = image_size_of(model, grid)
   name, args = _architecture(model)
-  return {
+  seen, missing = pretrained_cfg(interface, size)
+  names = list(interface.class_names)
+  config = {
       'architecture': name,
       'num_classes': model.num_classes,
       'num_features': options.width,
       'global_pool': POOL[options.pool],
-      'model_args': _model_args(model, size) | args,
+      **({'label_names': names} if names else {}),
+      'model_args': _model_args(model, list(size)) | args,
       'pretrained_cfg': {
           'input_size': [3, *size], 'fixed_input_size': True,
           'mean': list(options.pixel_mean), 'std': list(options.pixel_std),
-          'num_classes': model.num_classes, 'interpolation': 'bicubic',
-          'crop_pct': 0.9, 'first_conv': 'patch_embed.proj', 'classifier': 'head'},
+          'num_classes': model.num_classes, **seen,
+          'first_conv': 'patch_embed.proj', 'classifier': 'head'},
   }
+  return config, missing
 
 
 def _model_args(model: Model, size: list[int]) -> dict[str, Any]:
