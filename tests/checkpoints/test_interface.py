@@ -5,10 +5,12 @@ import json
 import golden
 import pytest
 
+from vit_jax.checkpoints import pretrained
 from vit_jax.checkpoints.code_bases import interface
 from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.convert import convert
 from vit_jax.checkpoints.load import fitted
+from vit_jax.checkpoints.open_checkpoint import open_checkpoint
 from vit_jax.config.sections import PreprocessSection
 
 _NAMES = ('cat', 'dog', 'emu')
@@ -83,3 +85,17 @@ def test_what_neither_can_say_is_told(preprocess, word):
   meant = Interface(preprocess=preprocess)
   for said in (interface.processor, interface.pretrained_cfg):
     assert any(word in line for line in said(meant, (64, 64))[1])
+
+
+@pytest.mark.parametrize('names, head, kept', [
+    (_NAMES, 'auto', True), ((), 'auto', True), (('cat', 'dog', 'yak'), 'auto', False),
+    (('cat', 'dog', 'yak'), 'keep', True), (('cat', 'dog', 'yak'), 'reset', False)])
+def test_a_head_of_other_classes_starts_anew(names, head, kept):
+  with open_checkpoint(golden.FOLDER / 'hf_pixels') as checkpoint:
+    weights, report = pretrained.adapt(
+        checkpoint, checkpoint.model, checkpoint.grid, head=head, class_names=names)
+  assert ('head/kernel' in weights) == kept
+  words = "its class 2 is 'emu' there and 'yak' here"
+  assert (words in str(report)) == (names[2:] == ('yak',) and head == 'auto')
+  assert [words in line for line in report.warnings] == [True] * (
+      names[2:] == ('yak',) and head == 'keep')

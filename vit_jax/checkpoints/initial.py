@@ -17,7 +17,7 @@ from vit_jax.checkpoints.pretrained import Report
 from vit_jax.checkpoints.weights import Weight
 from vit_jax.config.sections import Config, ModelSection
 from vit_jax.parallel import hosts
-from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.errors import UserError, warn
 from vit_jax.training import workdir as workdir_lib
 from vit_jax.training.job import Job
 from vit_jax.training.state import TrainState
@@ -70,7 +70,8 @@ def check_checkpoint(path: str, job: Job) -> None:
         'again.')
 
 
-def load_params(state: TrainState, path: str, job: Job) -> TrainState:
+def load_params(state: TrainState, path: str, job: Job,
+                class_names: Sequence[str] = ()) -> TrainState:
   """`state` with the parameters of a checkpoint, fitted to the job's model.
 
   What the checkpoint doesn't have, such as a head of other classes, stays as it was
@@ -81,10 +82,13 @@ def load_params(state: TrainState, path: str, job: Job) -> TrainState:
     path: anything that `load.load` reads (of a work directory, the newest
       checkpoint, averaged if it is), or the name of a published AugReg model.
     job: the job that is about to train.
+    class_names: of its data set; (): unknown.
   """
-  with _adapted(path, job) as (checkpoint, weights, report):
+  with _adapted(path, job, class_names) as (checkpoint, weights, report):
     if hosts.is_main():
       print(report)
+      for text in report.warnings:
+        warn(text)
     # Stacked, if the model is: a parameter that is missing in part is missing.
     own_links = [
         link for link in CODE_BASES['vit_jax'].links(
@@ -104,7 +108,7 @@ def load_params(state: TrainState, path: str, job: Job) -> TrainState:
 
 
 @contextlib.contextmanager
-def _adapted(path: str, job: Job
+def _adapted(path: str, job: Job, class_names: Sequence[str] = ()
              ) -> Iterator[tuple[Checkpoint, dict[str, Weight], Report]]:
   """(checkpoint, weights, report) of an open checkpoint, see `pretrained.adapt`."""
   init, model = job.config.init, job.model
@@ -116,7 +120,7 @@ def _adapted(path: str, job: Job
       best=False) as checkpoint:
     yield checkpoint, *pretrained.adapt(
         checkpoint, model, _grid(job), head=init.head, pre_logits=init.pre_logits,
-        position_resize=init.position_resize)
+        position_resize=init.position_resize, class_names=class_names)
 
 
 def _as_stored(checkpoint: Checkpoint, own_links: Sequence[Link],

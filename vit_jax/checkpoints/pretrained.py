@@ -6,7 +6,7 @@ Everything else must fit exactly. A report says what happened to every parameter
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Report:
   differs: list[str]
   # Of the adapted model: without names of classes if its head starts anew.
   interface: Interface = Interface()
+  warnings: list[str] = dataclasses.field(default_factory=list)
 
   def __str__(self) -> str:
     lines = [f'Parameters from {self.path}: {len(self.loaded)} arrays loaded.']
@@ -60,6 +61,7 @@ class Report:
 def adapt(
     checkpoint: Checkpoint, model: Model, grid: Grid | None, *, head: str = 'auto',
     pre_logits: str = 'drop', position_resize: str = 'original',
+    class_names: Sequence[str] = (),
 ) -> tuple[dict[str, Weight], Report]:
   """The weights that `model` takes from a checkpoint, by our unrolled names.
 
@@ -72,6 +74,8 @@ def adapt(
     pre_logits: 'drop' them if the model has none, or 'keep': an error then.
     position_resize: key of `table.POSITION_RESIZES`, or 'auto': that of the code base
       that the checkpoint comes from.
+    class_names: of the model's head; (): unknown. With 'auto', a head of classes with
+      other names does not fit.
 
   Raises:
     UserError: if the checkpoint belongs to another model.
@@ -91,7 +95,7 @@ def adapt(
        for option, (there, here) in computed_differently(
            checkpoint.model, model).items()])
   _pre_logits(checkpoint, weights, expected, pre_logits, report)
-  _head(checkpoint, weights, expected, head, report)
+  _head(checkpoint, weights, expected, head, class_names, report)
   _positions(checkpoint, weights, expected, model, grid, position_resize, report)
   absent = {line.split(' ')[0] for line in report.initialised}
   wrong = [
@@ -145,7 +149,7 @@ def _pre_logits(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Sh
 
 
 def _head(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,
-          choice: str, report: Report) -> None:
+          choice: str, class_names: Sequence[str], report: Report) -> None:
   head = ('head/kernel', 'head/bias')
   # Behind another last layer, a head of the right shape would mean nothing.
   same_input = ('pre_logits/kernel' in checkpoint.weights) == (
@@ -158,6 +162,12 @@ def _head(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,
         f'and {expected["head/kernel"]} in the model'
         f'{"" if same_input else ", behind another layer pre_logits"}. Make the model '
         'match, or reset the head.')
+  if fits and (renamed := _renamed(checkpoint, class_names)):
+    if choice == 'keep':
+      report.warnings.append(f'The head of {checkpoint.path} is kept, but {renamed}.')
+    elif choice == 'auto':
+      fits = False
+      report.ignored.append(f'head: {renamed}')
   if fits and choice != 'reset':
     return
   for name in head:
@@ -165,6 +175,16 @@ def _head(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,
       report.ignored.append(f'{name} {weights.pop(name).shape}')
     if name in expected:
       report.initialised.append(f'{name} {expected[name]}')
+
+
+def _renamed(checkpoint: Checkpoint, here: Sequence[str]) -> str:
+  """How the classes of the checkpoint's head differ from ours, '' if they don't."""
+  there = checkpoint.detected.interface.class_names
+  if not there or not here or tuple(there) == tuple(here):
+    return ''
+  i = next((i for i, pair in enumerate(zip(there, here, strict=False))
+            if pair[0] != pair[1]), 0)
+  return f'its class {i} is {there[i]!r} there and {here[i]!r} here'
 
 
 def _positions(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,

@@ -42,8 +42,8 @@ class InitSection:
       'gs://vit_models/augreg', 'Folder or URL of the AugReg files and their '
       'index.csv, such as a local mirror.')
   head: str = setting(
-      'auto', "The checkpoint's head: 'auto' keeps one that fits, 'keep', 'reset' (to "
-      'zeros).')
+      'auto', "The checkpoint's head: 'auto' keeps one that fits and whose classes, as "
+      "far as they are known, have the same names; 'keep', 'reset' (to zeros).")
   pre_logits: str = setting(
       'drop', "Its layer before the head, if the model has none: 'drop', or 'keep' (an "
       'error).')
