@@ -54,18 +54,24 @@ def _of_processor(said: Mapping[str, Any]) -> PreprocessSection | None:
   size, method = said.get('size'), _OF_RESAMPLE.get(said.get('resample', 2))
   if not isinstance(size, Mapping) or method is None or not said.get('do_resize', True):
     return None
-  made: dict[str, Any] = {'method': method, 'antialias': True}
-  if 'shortest_edge' in size:
-    made['resize_small'] = int(size['shortest_edge'])
-  elif {'height', 'width'} <= size.keys():
-    made['resize'] = (int(size['height']), int(size['width']))
-  else:
+  crop = said.get('crop_size') if said.get('do_center_crop') else None
+  crop = {'height': crop, 'width': crop} if isinstance(crop, int) else crop
+  if {'height', 'width'} <= size.keys():
+    before = (int(size['height']), int(size['width']))
+    return _both_sides(
+        before, (int(crop['height']), int(crop['width'])) if crop else before, method)
+  if 'shortest_edge' not in size or not crop:
     return None
-  if said.get('do_center_crop'):
-    return PreprocessSection(**made, crop='central')
-  if 'resize_small' in made:
-    return None
-  return PreprocessSection(method=method, antialias=True)
+  return PreprocessSection(resize_small=int(size['shortest_edge']), crop='central',
+                           method=method, antialias=True)
+
+
+def _both_sides(before: Size, size: Size, method: str) -> PreprocessSection:
+  """A resize of both sides, and the middle of that."""
+  if before == size:
+    return PreprocessSection(method=method, antialias=True)
+  return PreprocessSection(
+      resize=before, crop='central', method=method, antialias=True)
 
 
 def _of_pretrained_cfg(said: Mapping[str, Any]) -> PreprocessSection | None:
@@ -77,8 +83,7 @@ def _of_pretrained_cfg(said: Mapping[str, Any]) -> PreprocessSection | None:
   share = float(said.get('crop_pct') or 0.875)
   before = tuple(math.floor(side / share) for side in size)
   if mode == 'squash':
-    return PreprocessSection(
-        resize=before, crop='central', method=method, antialias=True)
+    return _both_sides(before, size, method)
   if before[0] != before[1]:
     return None
   return PreprocessSection(

@@ -156,7 +156,9 @@ def stacked(links_of_blocks: Sequence[Link]) -> list[Link]:
 
 def has_class_entry(model: Model) -> bool:
   """Whether the positions have an entry of the class token."""
-  return model.has_class_token and model.options.position_prefix != 'none'
+  options = model.options
+  return (model.has_class_token and options.position_prefix != 'none'
+          and options.position_embedding == 'learned')
 
 
 def _without_bias(kernel: str) -> Link:

@@ -13,7 +13,7 @@ import jax
 from etils import epath
 
 from vit_jax import config as config_lib
-from vit_jax.checkpoints import orbax_arrays
+from vit_jax.checkpoints import integrity, json_file, orbax_arrays
 from vit_jax.checkpoints.code_bases import linen, links
 from vit_jax.checkpoints.code_bases.code_base import CodeBase, ParameterShapes
 from vit_jax.checkpoints.code_bases.interface import Interface
@@ -51,12 +51,16 @@ def read(path: epath.Path, best: bool) -> Contents | None:
 
 def _read_model(path: epath.Path) -> Contents:
   try:
-    values = json.loads((path / _MODEL).read_text())
+    values = json_file.read(path / _MODEL)
     if values['format'] != _FORMAT:
       raise ValueError(f'its format is {values["format"]!r}')
     _detected(values, {})  # raises what is wrong with it
-    arrays = OrbaxArrays(sorted((path / _PARAMS).iterdir()))
-  except (OSError, ValueError, KeyError, TypeError) as e:
+    arrays = OrbaxArrays(
+        sorted(x for x in (path / _PARAMS).iterdir() if x.is_dir()),
+        # Not those of earlier versions, nor those on object stores.
+        damage=(lambda share: integrity.damage(path / _PARAMS, share)
+                ) if values.get('sealed') else (lambda share: ''))
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
     raise UserError(
         f'{path} is not a readable exported model: {e}. Expected {_MODEL} with '
         f'format {_FORMAT!r} and an Orbax folder {_PARAMS}.') from e
@@ -138,9 +142,12 @@ def _links(model: Model, shapes: ParameterShapes) -> list[Link]:
 def _write(folder: epath.Path, model: Model, grid: Grid | None, interface: Interface,
            weights: dict[str, Weight], progress: Callable[[int], None]) -> list[str]:
   folder.mkdir()
-  (folder / _MODEL).write_text(json.dumps(
-      _description(model, image_size_of(model, grid), interface), indent=2) + '\n')
+  description = _description(model, image_size_of(model, grid), interface)
   orbax_arrays.write(folder / _PARAMS, weights, progress)
+  if '://' not in str(folder):
+    integrity.seal(folder / _PARAMS)
+    description['sealed'] = True
+  (folder / _MODEL).write_text(json.dumps(description, indent=2) + '\n')
   return []
 
 
