@@ -63,7 +63,8 @@ def load(path: epath.PathLike, *, verbose: bool = False, **settings: Any
 def fitted(
     path: epath.PathLike, *, image_size: int | tuple[int, int] | None = None,
     position_grid: int | Grid | None = None, head: str = 'auto',
-    pre_logits: str = 'drop', position_resize: str = 'auto', **overrides: Any
+    pre_logits: str = 'drop', position_resize: str = 'auto',
+    any_architecture: bool = False, **overrides: Any
 ) -> Iterator[tuple[Model, Grid | None, dict[str, Weight], Report]]:
   """(model, grid, weights, report): complete weights of a checkpoint, still unread.
 
@@ -72,12 +73,14 @@ def fitted(
     image_size: (height, width) of the images.
     position_grid: (h, w) of the file's positions, where it can't say.
     head, pre_logits, position_resize: see `pretrained.adapt`.
+    any_architecture: see `open_checkpoint`.
     **overrides: options of the model.
   """
   size = _pair('image_size', image_size)
   with open_checkpoint(
       path, overrides, image_size=size,
-      position_grid=_pair('position_grid', position_grid)) as checkpoint:
+      position_grid=_pair('position_grid', position_grid),
+      any_architecture=any_architecture) as checkpoint:
     _check_intact(checkpoint)
     # What was settled while opening holds for the result too.
     model = checkpoint.detected.create(overrides)

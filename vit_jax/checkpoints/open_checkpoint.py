@@ -63,7 +63,8 @@ class Checkpoint:
 def open_checkpoint(
     path: epath.PathLike, overrides: Mapping[str, Any] | None = None, *,
     image_size: tuple[int, int] | None = None, position_grid: Grid | None = None,
-    hints: Mapping[str, Any] | None = None, best: bool = True) -> Iterator[Checkpoint]:
+    hints: Mapping[str, Any] | None = None, best: bool = True,
+    any_architecture: bool = False) -> Iterator[Checkpoint]:
   """A `Checkpoint` of a file or folder, see `load`.
 
   Args:
@@ -74,6 +75,7 @@ def open_checkpoint(
     position_grid: (h, w) of the file's positions, or None: as it says.
     hints: settings to fall back on where the file leaves a choice.
     best: of a work directory, the best checkpoint rather than the newest.
+    any_architecture: read timm's architectures that were not compared with ours, too.
 
   Raises:
     UserError: for a damaged or incomplete checkpoint, one of another architecture,
@@ -83,7 +85,8 @@ def open_checkpoint(
   said = {k: v for k, v in (overrides or {}).items() if k not in CHANGES}
   (name, subtree), hints = _split(path), hints or {}
   with contextlib.ExitStack() as stack:
-    contents = _read(stack, name, subtree, best)
+    contents = dataclasses.replace(
+        _read(stack, name, subtree, best), any_architecture=any_architecture)
     try:
       code_base, detected = _recognise(contents, said)
     except AmbiguousError as e:
@@ -192,7 +195,7 @@ def _read_file(stack: contextlib.ExitStack, path: epath.Path, subtree: str
   weights = stack.enter_context(_READERS[path.suffix](path))
   return Contents(path, 'npz' if path.suffix == '.npz' else 'tensors', weights,
                   json_file.read(path.parent / 'config.json'),
-                  json_file.read(path.parent / _PREPROCESSOR), subtree)
+                  json_file.read(path.parent / _PREPROCESSOR), subtree=subtree)
 
 
 def _read_folder(stack: contextlib.ExitStack, path: epath.Path) -> Contents:

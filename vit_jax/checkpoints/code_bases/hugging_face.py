@@ -115,13 +115,16 @@ def _detected(contents: Contents, shapes: Shapes, overrides: Mapping[str, Any],
       f'{block}.0.{_DENSE[0][1 + version5]}.weight', 2)[0]
   query = f'{block}.0.{_HEADS_IN[0][1 + version5]}'
   pooler = 'pooler.dense.weight'
+  _check_sizes(shapes.path, config, {
+      'hidden_size': width, 'num_hidden_layers': depth, 'intermediate_size': mlp_dim,
+      'patch_size': patch})
   options = {
       'patch_size': tuple(patch), 'width': width, 'depth': depth, 'mlp_dim': mlp_dim,
       'gelu': _gelu(contents, overrides),
       'num_heads': (overrides.get('num_heads') or config.get('num_attention_heads')
                     or heads_of_size(shapes.path, width, depth, mlp_dim)),
       'pool': 'token', **pixels.in_preprocessor(contents.preprocessor),
-      'layer_norm_eps': float(config.get('layer_norm_eps', 1e-12)),
+      'layer_norm_eps': _eps(config.get('layer_norm_eps', 1e-12)),
       'qkv_bias': f'{query}.bias' in shapes,
       'representation_size': shapes.get(pooler, 2)[0] if pooler in shapes else 0,
   }
@@ -136,6 +139,25 @@ def _detected(contents: Contents, shapes: Shapes, overrides: Mapping[str, Any],
       checked_heads(options), classes, tokens, contents.weights,
       grid_in_config(config.get('image_size'), patch),
       interface=of_hugging_face(config, contents.preprocessor))
+
+
+def _check_sizes(path: epath.Path, config: Mapping[str, Any],
+                 stored: Mapping[str, Any]) -> None:
+  """Raises UserError if a config belongs to weights of other sizes."""
+  for name, size in stored.items():
+    said = config.get(name, size)
+    if isinstance(size, list) and isinstance(said, int):
+      said = [said] * len(size)
+    if said != size:
+      raise UserError(
+          f'{path}: config.json says {name} {said!r}, the weights have {size!r}. Give '
+          'the config.json that belongs to the weights.')
+
+
+def _eps(said: Any) -> float:
+  if isinstance(said, bool):
+    raise ValueError(f'layer_norm_eps is {said}')
+  return float(said)
 
 
 def _gelu(contents: Contents, overrides: Mapping[str, Any]) -> str:

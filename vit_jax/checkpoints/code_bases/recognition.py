@@ -39,6 +39,7 @@ class Contents:
   config: dict[str, Any]  # config.json beside them, or our description; {}: none
   # preprocessor_config.json beside them; {}: none
   preprocessor: dict[str, Any] = dataclasses.field(default_factory=dict)
+  any_architecture: bool = False  # whether to read names that were not compared
   subtree: str = ''  # which part of an npz was asked for
   arrays: OrbaxArrays | None = None  # of our own checkpoints, behind `weights`
 

@@ -50,6 +50,8 @@ class InitSection:
   position_resize: str = setting(
       'original', "How positions are resized to a new grid: 'original', 'hf', 'timm', "
       "'timm_npz', or 'auto' for that of the code base the checkpoint comes from.")
+  any_architecture: bool = setting(
+      False, "Read timm's architectures that were never compared with ours, too.")
   position_grid: tuple = setting(
       (), "(height, width) of the checkpoint's grid of patches, where the file can't "
       'say.', size=True)
