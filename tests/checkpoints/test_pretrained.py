@@ -158,6 +158,8 @@ def test_a_damaged_work_directory_is_refused(workdir):
   file.write_bytes(content)
   with pytest.raises(UserError, match='init.checkpoint.*is damaged.*CRC-32C'):
     initial.check_checkpoint(str(path), _job()[0])
+  with pytest.raises(UserError, match='is damaged.*CRC-32C'):
+    load(path)
 
 
 def test_pre_logits_and_head_can_be_kept():

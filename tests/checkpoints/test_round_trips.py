@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from vit_jax.checkpoints.code_bases import timm_config
+from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.convert import convert
 from vit_jax.checkpoints.load import load
 from vit_jax.models import variants
@@ -203,7 +204,7 @@ def test_mixer_names_before_linen(tmp_path):
     ('R50+B/16', 'vit_base_r50_s16_224'), ('mu/16', 'vit_base_patch16_224')])
 def test_architectures_that_timm_has(variant, name):
   model = variants.create(variant, 10)
-  config = timm_config.describe(model, (2, 2))
+  config = timm_config.describe(model, (2, 2), Interface())[0]
   assert config['architecture'] == name
   assert 'layers' not in config['model_args']
 

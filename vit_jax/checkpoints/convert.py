@@ -65,10 +65,13 @@ def convert(src: epath.PathLike, dst: epath.PathLike, to: str = '', *,
     progress = _Progress(sum(w.nbytes for w in theirs.values()), stream or sys.stderr)
     # What is read meanwhile has its own errors.
     with unreachable_is_an_error(dst, verb='write'):
-      code_base.write(temporary, model, grid, theirs, progress.add)
+      missing = code_base.write(
+          temporary, model, grid, report.interface, theirs, progress.add)
     progress.end()
     lines = [f'Wrote {dst}: {code_base.title}, {_name(model)}, {len(theirs)} '
-             f'arrays, {progress.total:,} bytes.', *_changes(report)]
+             f'arrays, {progress.total:,} bytes.', *_changes(report),
+             *(f'  without: {what}; {code_base.title} has no place for it'
+               for what in missing)]
     if verification:
       lines.append(str(verify.compare(
           src, temporary, grid, settings, folded=not code_base.holds_pixels)))

@@ -17,7 +17,7 @@ from vit_jax.checkpoints.pretrained import Report
 from vit_jax.checkpoints.weights import Weight
 from vit_jax.config.sections import Config, ModelSection
 from vit_jax.parallel import hosts
-from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.errors import UserError, warn
 from vit_jax.training import workdir as workdir_lib
 from vit_jax.training.job import Job
 from vit_jax.training.state import TrainState
@@ -38,7 +38,8 @@ def with_pixels(config: Config, workdir: str) -> Config:
   with open_checkpoint(
       augreg.resolve(path, config.init.augreg_bucket), image_size=size,
       hints={'pool': model.pool, 'num_heads': model.num_heads or 1},
-      position_grid=config.init.position_grid or None, best=False) as checkpoint:
+      position_grid=config.init.position_grid or None, best=False,
+      any_architecture=config.init.any_architecture) as checkpoint:
     if pixels.are_plain(checkpoint.model):
       return config
     found = checkpoint.model.options
@@ -70,7 +71,8 @@ def check_checkpoint(path: str, job: Job) -> None:
         'again.')
 
 
-def load_params(state: TrainState, path: str, job: Job) -> TrainState:
+def load_params(state: TrainState, path: str, job: Job,
+                class_names: Sequence[str] = ()) -> TrainState:
   """`state` with the parameters of a checkpoint, fitted to the job's model.
 
   What the checkpoint doesn't have, such as a head of other classes, stays as it was
@@ -81,10 +83,13 @@ def load_params(state: TrainState, path: str, job: Job) -> TrainState:
     path: anything that `load.load` reads (of a work directory, the newest
       checkpoint, averaged if it is), or the name of a published AugReg model.
     job: the job that is about to train.
+    class_names: of its data set; (): unknown.
   """
-  with _adapted(path, job) as (checkpoint, weights, report):
+  with _adapted(path, job, class_names) as (checkpoint, weights, report):
     if hosts.is_main():
       print(report)
+      for text in report.warnings:
+        warn(text)
     # Stacked, if the model is: a parameter that is missing in part is missing.
     own_links = [
         link for link in CODE_BASES['vit_jax'].links(
@@ -104,7 +109,7 @@ def load_params(state: TrainState, path: str, job: Job) -> TrainState:
 
 
 @contextlib.contextmanager
-def _adapted(path: str, job: Job
+def _adapted(path: str, job: Job, class_names: Sequence[str] = ()
              ) -> Iterator[tuple[Checkpoint, dict[str, Weight], Report]]:
   """(checkpoint, weights, report) of an open checkpoint, see `pretrained.adapt`."""
   init, model = job.config.init, job.model
@@ -113,10 +118,10 @@ def _adapted(path: str, job: Job
   with open_checkpoint(
       augreg.resolve(path, init.augreg_bucket), hints=hints,
       image_size=job.config.data.image_size, position_grid=init.position_grid or None,
-      best=False) as checkpoint:
+      best=False, any_architecture=init.any_architecture) as checkpoint:
     yield checkpoint, *pretrained.adapt(
         checkpoint, model, _grid(job), head=init.head, pre_logits=init.pre_logits,
-        position_resize=init.position_resize)
+        position_resize=init.position_resize, class_names=class_names)
 
 
 def _as_stored(checkpoint: Checkpoint, own_links: Sequence[Link],

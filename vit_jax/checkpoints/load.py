@@ -12,7 +12,11 @@ from etils import epath
 from vit_jax.checkpoints import orbax_arrays, pretrained
 from vit_jax.checkpoints.code_bases import links
 from vit_jax.checkpoints.code_bases.table import CODE_BASES
-from vit_jax.checkpoints.open_checkpoint import open_checkpoint, shapes_of
+from vit_jax.checkpoints.open_checkpoint import (
+    Checkpoint,
+    open_checkpoint,
+    shapes_of,
+)
 from vit_jax.checkpoints.positions import Grid, grid_of
 from vit_jax.checkpoints.pretrained import Report
 from vit_jax.checkpoints.weights import Weight, of_array
@@ -59,7 +63,8 @@ def load(path: epath.PathLike, *, verbose: bool = False, **settings: Any
 def fitted(
     path: epath.PathLike, *, image_size: int | tuple[int, int] | None = None,
     position_grid: int | Grid | None = None, head: str = 'auto',
-    pre_logits: str = 'drop', position_resize: str = 'auto', **overrides: Any
+    pre_logits: str = 'drop', position_resize: str = 'auto',
+    any_architecture: bool = False, **overrides: Any
 ) -> Iterator[tuple[Model, Grid | None, dict[str, Weight], Report]]:
   """(model, grid, weights, report): complete weights of a checkpoint, still unread.
 
@@ -68,12 +73,15 @@ def fitted(
     image_size: (height, width) of the images.
     position_grid: (h, w) of the file's positions, where it can't say.
     head, pre_logits, position_resize: see `pretrained.adapt`.
+    any_architecture: see `open_checkpoint`.
     **overrides: options of the model.
   """
   size = _pair('image_size', image_size)
   with open_checkpoint(
       path, overrides, image_size=size,
-      position_grid=_pair('position_grid', position_grid)) as checkpoint:
+      position_grid=_pair('position_grid', position_grid),
+      any_architecture=any_architecture) as checkpoint:
+    _check_intact(checkpoint)
     # What was settled while opening holds for the result too.
     model = checkpoint.detected.create(overrides)
     grid = checkpoint.grid
@@ -86,6 +94,15 @@ def fitted(
       if name not in weights:
         weights[name] = of_array(_fresh(model, name, shape))
     yield model, grid, weights, report
+
+
+def _check_intact(checkpoint: Checkpoint) -> None:
+  """Raises UserError if the files of one of our own checkpoints are not as written."""
+  arrays = checkpoint.contents.arrays
+  if arrays and (problem := arrays.damage((0, 1))):
+    raise UserError(
+        f'{checkpoint.path} is damaged: {problem}. Give another checkpoint, or train '
+        'or export it again.')
 
 
 def _pair(name: str, size: Any) -> tuple[int, int] | None:

@@ -126,6 +126,8 @@ def _header(info: zipfile.ZipInfo, member: IO[bytes]
   parse = (np.lib.format.read_array_header_1_0 if version == (1, 0)
            else np.lib.format.read_array_header_2_0)
   shape, fortran_order, dtype = parse(member)
+  if any(type(n) is not int or n < 0 for n in shape):
+    raise ValueError(f'{info.filename} has the shape {shape}')
   if dtype == np.dtype('V2'):
     dtype = BFLOAT16
   if dtype.hasobject:

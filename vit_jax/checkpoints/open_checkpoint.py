@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from etils import epath
 
 from vit_jax.checkpoints import (
   augreg,
+  json_file,
   npz,
   orbax_arrays,
   safetensors_file,
@@ -63,7 +63,8 @@ class Checkpoint:
 def open_checkpoint(
     path: epath.PathLike, overrides: Mapping[str, Any] | None = None, *,
     image_size: tuple[int, int] | None = None, position_grid: Grid | None = None,
-    hints: Mapping[str, Any] | None = None, best: bool = True) -> Iterator[Checkpoint]:
+    hints: Mapping[str, Any] | None = None, best: bool = True,
+    any_architecture: bool = False) -> Iterator[Checkpoint]:
   """A `Checkpoint` of a file or folder, see `load`.
 
   Args:
@@ -74,6 +75,7 @@ def open_checkpoint(
     position_grid: (h, w) of the file's positions, or None: as it says.
     hints: settings to fall back on where the file leaves a choice.
     best: of a work directory, the best checkpoint rather than the newest.
+    any_architecture: read timm's architectures that were not compared with ours, too.
 
   Raises:
     UserError: for a damaged or incomplete checkpoint, one of another architecture,
@@ -83,7 +85,8 @@ def open_checkpoint(
   said = {k: v for k, v in (overrides or {}).items() if k not in CHANGES}
   (name, subtree), hints = _split(path), hints or {}
   with contextlib.ExitStack() as stack:
-    contents = _read(stack, name, subtree, best)
+    contents = dataclasses.replace(
+        _read(stack, name, subtree, best), any_architecture=any_architecture)
     try:
       code_base, detected = _recognise(contents, said)
     except AmbiguousError as e:
@@ -191,8 +194,8 @@ def _read_file(stack: contextlib.ExitStack, path: epath.Path, subtree: str
         'folder.')
   weights = stack.enter_context(_READERS[path.suffix](path))
   return Contents(path, 'npz' if path.suffix == '.npz' else 'tensors', weights,
-                  _json(path.parent / 'config.json'),
-                  _json(path.parent / _PREPROCESSOR), subtree)
+                  json_file.read(path.parent / 'config.json'),
+                  json_file.read(path.parent / _PREPROCESSOR), subtree=subtree)
 
 
 def _read_folder(stack: contextlib.ExitStack, path: epath.Path) -> Contents:
@@ -202,7 +205,7 @@ def _read_folder(stack: contextlib.ExitStack, path: epath.Path) -> Contents:
     weights = stack.enter_context(_READERS[whole[0].suffix](whole[0]))
   elif (path / _SHARDS).is_file():
     with nonsense_is_an_error(path, _SHARDS):
-      index = _json(path / _SHARDS).get('weight_map', {})
+      index = json_file.read(path / _SHARDS).get('weight_map', {})
       shards = [path / name for name in sorted(set(index.values()))]
     weights = {}
     for shard in shards:
@@ -212,17 +215,6 @@ def _read_folder(stack: contextlib.ExitStack, path: epath.Path) -> Contents:
         f'{path} holds no checkpoint: expected {", ".join(_IN_FOLDER)}, an exported '
         'model (model.json) or the work directory of a run (config.json and '
         'checkpoints).')
-  return Contents(path, 'tensors', weights, _json(path / 'config.json'),
-                  _json(path / _PREPROCESSOR))
+  return Contents(path, 'tensors', weights, json_file.read(path / 'config.json'),
+                  json_file.read(path / _PREPROCESSOR))
 
-
-def _json(path: epath.Path) -> dict[str, Any]:
-  if not path.is_file():
-    return {}
-  try:
-    values = json.loads(path.read_text())
-  except (OSError, ValueError) as e:
-    raise UserError(f'Cannot read {path}: {e}. Mend or remove it.') from e
-  if not isinstance(values, dict):
-    raise UserError(f'{path} holds no JSON object. Mend or remove it.')
-  return values

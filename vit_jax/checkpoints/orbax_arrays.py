@@ -14,8 +14,11 @@ from etils import epath
 from flax import traverse_util
 
 from vit_jax.checkpoints.weights import Weight
-from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.errors import UserError, first_line
 from vit_jax.runtime.file_errors import unreachable_is_an_error
+
+# What Orbax raises for files that are missing or damaged.
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError)
 
 Share = tuple[int, int]  # (i, n): the i-th of n parts of the files
 
@@ -92,7 +95,8 @@ def write(folder: epath.Path, weights: Mapping[str, Weight],
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
     for part, names in parts.items():
       arrays = {name: np.ascontiguousarray(weights[name].read()) for name in names}
-      checkpointer.save(folder / part, args=ocp.args.PyTreeSave(nest(arrays)))
+      checkpointer.save(
+          _absolute(folder / part), args=ocp.args.PyTreeSave(nest(arrays)))
       progress(sum(x.nbytes for x in arrays.values()))
 
 
@@ -123,12 +127,10 @@ def restore(path: epath.PathLike, subtree: str = '',
   with unreachable_is_an_error(path), ocp.Checkpointer(
       ocp.PyTreeCheckpointHandler()) as checkpointer:
     try:
-      restored = checkpointer.restore(path, args=ocp.args.PyTreeRestore(
+      restored = checkpointer.restore(_absolute(path), args=ocp.args.PyTreeRestore(
           item=item, restore_args=args, partial_restore=True))
-    except (OSError, ValueError, KeyError) as e:
-      raise UserError(
-          f'{path} is not a readable Orbax checkpoint: {e}. Export or train it '
-          'again.') from e
+    except _DAMAGE as e:
+      raise _damaged(path, e) from e
   return flatten(restored[subtree] if subtree else restored)
 
 
@@ -136,8 +138,24 @@ def _metadata(path: epath.PathLike, subtree: str) -> dict[str, Any]:
   """{flat name: shape and dtype} of an Orbax tree, or of one subtree of it."""
   with unreachable_is_an_error(path), ocp.Checkpointer(
       ocp.PyTreeCheckpointHandler()) as checkpointer:
-    tree = checkpointer.metadata(path).item_metadata.tree
-  return flatten(tree[subtree] if subtree else tree)
+    try:
+      # Without the files that describe the tree there is none.
+      tree = checkpointer.metadata(_absolute(path)).item_metadata.tree
+      return flatten(tree[subtree] if subtree else tree)
+    except _DAMAGE as e:
+      raise _damaged(path, e) from e
+
+
+def _damaged(path: epath.PathLike, e: Exception) -> UserError:
+  return UserError(
+      f'{path} is not a readable Orbax checkpoint: {first_line(e)}. Export or train it '
+      'again.')
+
+
+def _absolute(path: epath.PathLike) -> epath.Path:
+  """Orbax takes no relative paths."""
+  path = epath.Path(path)
+  return path if '://' in str(path) else path.absolute()
 
 
 def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ Everything else must fit exactly. A report says what happened to every parameter
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vit_jax.checkpoints import positions
 from vit_jax.checkpoints.code_bases import links, table
+from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.open_checkpoint import Checkpoint, shapes_of
 from vit_jax.checkpoints.positions import POSITIONS, Grid
 from vit_jax.checkpoints.weights import Weight
@@ -34,6 +35,9 @@ class Report:
   initialised: list[str]
   ignored: list[str]
   differs: list[str]
+  # Of the adapted model: without names of classes if its head starts anew.
+  interface: Interface = Interface()
+  warnings: list[str] = dataclasses.field(default_factory=list)
 
   def __str__(self) -> str:
     lines = [f'Parameters from {self.path}: {len(self.loaded)} arrays loaded.']
@@ -47,6 +51,7 @@ class Report:
 def adapt(
     checkpoint: Checkpoint, model: Model, grid: Grid | None, *, head: str = 'auto',
     pre_logits: str = 'drop', position_resize: str = 'original',
+    class_names: Sequence[str] = (),
 ) -> tuple[dict[str, Weight], Report]:
   """The weights that `model` takes from a checkpoint, by our unrolled names.
 
@@ -59,6 +64,8 @@ def adapt(
     pre_logits: 'drop' them if the model has none, or 'keep': an error then.
     position_resize: key of `table.POSITION_RESIZES`, or 'auto': that of the code base
       that the checkpoint comes from.
+    class_names: of the model's head; (): unknown. With 'auto', a head of classes with
+      other names does not fit.
 
   Raises:
     UserError: if the checkpoint belongs to another model.
@@ -77,7 +84,7 @@ def adapt(
            checkpoint.model, model).items()])
   _mask_embedding(weights, expected, report)
   _pre_logits(checkpoint, weights, expected, pre_logits, report)
-  _head(checkpoint, weights, expected, head, report)
+  _head(checkpoint, weights, expected, head, class_names, report)
   _positions(checkpoint, weights, expected, model, grid, position_resize, report)
   absent = {line.split(' ')[0] for line in report.initialised}
   wrong = [
@@ -92,7 +99,15 @@ def adapt(
         '(`vit_jax convert FILE --list` prints them) for config.model and '
         'config.data.image_size.')
   report.loaded = list(weights)
+  report.interface = _interface(checkpoint, model, 'head/kernel' in weights)
   return weights, report
+
+
+def _interface(checkpoint: Checkpoint, model: Model, same_head: bool) -> Interface:
+  found = checkpoint.detected.interface
+  if same_head and len(found.class_names) == model.num_classes:
+    return found
+  return dataclasses.replace(found, class_names=())
 
 
 def computed_differently(a: Model, b: Model) -> dict[str, tuple[Any, Any]]:
@@ -132,7 +147,7 @@ def _pre_logits(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Sh
 
 
 def _head(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,
-          choice: str, report: Report) -> None:
+          choice: str, class_names: Sequence[str], report: Report) -> None:
   head = ('head/kernel', 'head/bias')
   # Behind another last layer, a head of the right shape would mean nothing.
   same_input = ('pre_logits/kernel' in checkpoint.weights) == (
@@ -149,6 +164,12 @@ def _head(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,
         f'{"" if same_input else ", behind another layer pre_logits"}'
         f'{"" if same_output else ", and only one of them predicts masked patches"}. '
         'Make the model match, or reset the head.')
+  if fits and (renamed := _renamed(checkpoint, class_names)):
+    if choice == 'keep':
+      report.warnings.append(f'The head of {checkpoint.path} is kept, but {renamed}.')
+    elif choice == 'auto':
+      fits = False
+      report.ignored.append(f'head: {renamed}')
   if fits and choice != 'reset':
     return
   for name in head:
@@ -156,6 +177,16 @@ def _head(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,
       report.ignored.append(f'{name} {weights.pop(name).shape}')
     if name in expected:
       report.initialised.append(f'{name} {expected[name]}')
+
+
+def _renamed(checkpoint: Checkpoint, here: Sequence[str]) -> str:
+  """How the classes of the checkpoint's head differ from ours, '' if they don't."""
+  there = checkpoint.detected.interface.class_names
+  if not there or not here or tuple(there) == tuple(here):
+    return ''
+  i = next((i for i, pair in enumerate(zip(there, here, strict=False))
+            if pair[0] != pair[1]), 0)
+  return f'its class {i} is {there[i]!r} there and {here[i]!r} here'
 
 
 def _positions(checkpoint: Checkpoint, weights: dict[str, Weight], expected: Shapes,

@@ -42,6 +42,8 @@ def add_changes(group: argparse._ArgumentGroup) -> None:
                       ('class_token', 'auto, yes or no'),
                       ('gelu', 'exact, tanh or quick')):
     group.add_argument(f'--{name}', help=help_)
+  group.add_argument('--any_architecture', action='store_const', const=True,
+                     help="read timm's architectures that were never compared, too")
   group.add_argument('--layer_norm_eps', type=float, metavar='EPS')
   for name in ('pixel_mean', 'pixel_std'):
     group.add_argument(f'--{name}', type=flags.channels, metavar='R,G,B',

@@ -136,7 +136,8 @@ class _Run:
       return store.restore(start, self.job.abstract_state)
     state = job_lib.init_state(self.job, self.reuse.programs)
     if self.config.init.checkpoint:
-      state = initial.load_params(state, self.config.init.checkpoint, self.job)
+      state = initial.load_params(
+          state, self.config.init.checkpoint, self.job, self.dataset.class_names)
     return state
 
   def _train(self, store: Store, writer: metrics_lib.Writer | None,

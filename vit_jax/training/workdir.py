@@ -106,7 +106,7 @@ def _read_json(workdir: str | pathlib.Path, name: str) -> dict[str, Any]:
     raise UserError(
         f'No {name} in {workdir}: it is not the work directory of a run. Give the '
         '--workdir of a `vit_jax train`.') from e
-  except (OSError, ValueError) as e:
+  except (OSError, ValueError, RecursionError) as e:
     raise UserError(f'Cannot read {path}: {e}') from e
 
 

@@ -12,6 +12,7 @@ from etils import epath
 
 from vit_jax.checkpoints.code_bases import linen, linen_names, links
 from vit_jax.checkpoints.code_bases.code_base import ANY, CodeBase, ParameterShapes
+from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.code_bases.links import Link
 from vit_jax.checkpoints.code_bases.recognition import Contents, Detected, Shapes
 from vit_jax.checkpoints.positions import POSITIONS, Grid
@@ -81,10 +82,11 @@ def _root_positions(model: Model) -> Link:
       lambda cls, table: (cls + table[:, :1], table[:, 1:]))
 
 
-def _write(path: epath.Path, model: Model, grid: Grid | None,
-           weights: dict[str, Weight], progress: Callable[[int], None]) -> None:
-  linen.write(path, model, grid, {f'params/{name}': w for name, w in weights.items()},
-              progress)
+def _write(path: epath.Path, model: Model, grid: Grid | None, interface: Interface,
+           weights: dict[str, Weight], progress: Callable[[int], None]) -> list[str]:
+  return linen.write(
+      path, model, grid, interface,
+      {f'params/{name}': w for name, w in weights.items()}, progress)
 
 
 def _class_token(model: Model) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.code_bases.links import Link
 from vit_jax.checkpoints.code_bases.recognition import Contents, Detected
 from vit_jax.checkpoints.weights import Weight
@@ -22,9 +23,10 @@ from vit_jax.runtime.errors import UserError
 
 ParameterShapes = Mapping[str, tuple[int, ...]]  # by our names
 Links = Callable[[Model, ParameterShapes], list[Link]]
-# (path, model, grid of positions, weights by their names, progress in bytes)
-Writer = Callable[[epath.Path, Model, tuple[int, int] | None, dict[str, Weight],
-                   Callable[[int], None]], None]
+# (path, model, grid of positions, interface, weights by their names, progress in bytes)
+# -> what of the interface the format cannot say
+Writer = Callable[[epath.Path, Model, tuple[int, int] | None, Interface,
+                   dict[str, Weight], Callable[[int], None]], list[str]]
 # (new size, old size) of a dim of the position grid -> matrix of that shape.
 Interpolation = Callable[[int, int], np.ndarray]
 # Of one option: the values that a format can hold, or a function of the model that

@@ -22,6 +22,11 @@ from vit_jax.checkpoints.code_bases.code_base import (
   CodeBase,
   ParameterShapes,
 )
+from vit_jax.checkpoints.code_bases.interface import (
+  Interface,
+  of_hugging_face,
+  processor,
+)
 from vit_jax.checkpoints.code_bases.links import Link
 from vit_jax.checkpoints.code_bases.recognition import (
   Contents,
@@ -39,7 +44,12 @@ from vit_jax.checkpoints.code_bases.torch_layout import (
   heads_out,
   norm,
 )
-from vit_jax.checkpoints.positions import POSITIONS, Grid, cubic_kernel
+from vit_jax.checkpoints.positions import (
+  POSITIONS,
+  Grid,
+  cubic_kernel,
+  image_size_of,
+)
 from vit_jax.checkpoints.weights import Weight
 from vit_jax.models.model import Model
 from vit_jax.models.vit import ViT
@@ -105,13 +115,16 @@ def _detected(contents: Contents, shapes: Shapes, overrides: Mapping[str, Any],
       f'{block}.0.{_DENSE[0][1 + version5]}.weight', 2)[0]
   query = f'{block}.0.{_HEADS_IN[0][1 + version5]}'
   pooler = 'pooler.dense.weight'
+  _check_sizes(shapes.path, config, {
+      'hidden_size': width, 'num_hidden_layers': depth, 'intermediate_size': mlp_dim,
+      'patch_size': patch})
   options = {
       'patch_size': tuple(patch), 'width': width, 'depth': depth, 'mlp_dim': mlp_dim,
       'gelu': _gelu(contents, overrides),
       'num_heads': (overrides.get('num_heads') or config.get('num_attention_heads')
                     or heads_of_size(shapes.path, width, depth, mlp_dim)),
       'pool': 'token', **pixels.in_preprocessor(contents.preprocessor),
-      'layer_norm_eps': float(config.get('layer_norm_eps', 1e-12)),
+      'layer_norm_eps': _eps(config.get('layer_norm_eps', 1e-12)),
       'qkv_bias': f'{query}.bias' in shapes,
       'representation_size': shapes.get(pooler, 2)[0] if pooler in shapes else 0,
   }
@@ -124,7 +137,27 @@ def _detected(contents: Contents, shapes: Shapes, overrides: Mapping[str, Any],
   tokens = shapes.get(f'{prefix}embeddings.position_embeddings', 3)[1] - 1
   return Detected(
       checked_heads(options), classes, tokens, contents.weights,
-      grid_in_config(config.get('image_size'), patch))
+      grid_in_config(config.get('image_size'), patch),
+      interface=of_hugging_face(config, contents.preprocessor))
+
+
+def _check_sizes(path: epath.Path, config: Mapping[str, Any],
+                 stored: Mapping[str, Any]) -> None:
+  """Raises UserError if a config belongs to weights of other sizes."""
+  for name, size in stored.items():
+    said = config.get(name, size)
+    if isinstance(size, list) and isinstance(said, int):
+      said = [said] * len(size)
+    if said != size:
+      raise UserError(
+          f'{path}: config.json says {name} {said!r}, the weights have {size!r}. Give '
+          'the config.json that belongs to the weights.')
+
+
+def _eps(said: Any) -> float:
+  if isinstance(said, bool):
+    raise ValueError(f'layer_norm_eps is {said}')
+  return float(said)
 
 
 def _gelu(contents: Contents, overrides: Mapping[str, Any]) -> str:
@@ -185,20 +218,24 @@ def _positions(model: Model, theirs: str) -> Link:
       lambda x: np.concatenate([np.zeros_like(x[:, :1]), x], axis=1))
 
 
-def _write(folder: epath.Path, model: Model, grid: Grid | None,
-           weights: dict[str, Weight], progress: Callable[[int], None]) -> None:
+def _write(folder: epath.Path, model: Model, grid: Grid | None, interface: Interface,
+           weights: dict[str, Weight], progress: Callable[[int], None]) -> list[str]:
   assert grid is not None  # positions are learned
+  preprocessor, missing = _preprocessor(model, grid, interface)
   # What AutoModel takes as the dtype to load them in.
   dtype = next(iter(weights.values())).dtype.name
   safetensors_file.write_folder(
       folder, weights, {
-          'config.json': _config(model, grid, dtype),
-          'preprocessor_config.json': _preprocessor(model, grid)}, progress)
+          'config.json': _config(model, grid, interface.class_names, dtype),
+          'preprocessor_config.json': preprocessor}, progress)
+  return missing
 
 
-def _config(model: Model, grid: Grid, dtype: str) -> dict[str, Any]:
+def _config(model: Model, grid: Grid, class_names: Sequence[str], dtype: str
+            ) -> dict[str, Any]:
   """config.json of a model that the format holds."""
   options = model.options
+  names = class_names or [f'LABEL_{i}' for i in range(model.num_classes)]
   return {
       'architectures': [
           'ViTForImageClassification' if model.num_classes else 'ViTModel'],
@@ -209,7 +246,7 @@ def _config(model: Model, grid: Grid, dtype: str) -> dict[str, Any]:
       'intermediate_size': options.mlp_dim,
       'hidden_act': _ACT[options.gelu],
       'layer_norm_eps': options.layer_norm_eps,
-      'image_size': _size([g * p for g, p in zip(grid, model.strides, strict=True)]),
+      'image_size': _size(image_size_of(model, grid)),
       'patch_size': _size(options.patch_size),
       'num_channels': 3,
       'qkv_bias': options.qkv_bias,
@@ -219,25 +256,23 @@ def _config(model: Model, grid: Grid, dtype: str) -> dict[str, Any]:
       'attention_probs_dropout_prob': 0.0,
       'encoder_stride': options.patch_size[0],
       'dtype': dtype,
-      'id2label': {str(i): f'LABEL_{i}' for i in range(model.num_classes)},
-      'label2id': {f'LABEL_{i}': i for i in range(model.num_classes)},
+      'id2label': {str(i): name for i, name in enumerate(names)},
+      'label2id': {name: i for i, name in enumerate(names)},
   }
 
 
-def _preprocessor(model: Model, grid: Grid) -> dict[str, Any]:
-  """preprocessor_config.json, for AutoImageProcessor."""
-  height, width = (g * p for g, p in zip(grid, model.strides, strict=True))
+def _preprocessor(model: Model, grid: Grid, interface: Interface
+                  ) -> tuple[dict[str, Any], list[str]]:
+  """(preprocessor_config.json, for AutoImageProcessor; what it cannot say)."""
+  seen, missing = processor(interface, image_size_of(model, grid))
   return {
-      'image_processor_type': 'ViTImageProcessor',
-      'do_resize': True,
-      'size': {'height': height, 'width': width},
-      'resample': 2,  # bilinear
+      'image_processor_type': 'ViTImageProcessor', **seen,
       'do_rescale': True,
       'rescale_factor': 1 / 255,
       'do_normalize': True,
       'image_mean': list(model.options.pixel_mean),
       'image_std': list(model.options.pixel_std),
-  }
+  }, missing
 
 
 def _size(size: Sequence[int]) -> int | list[int]:

@@ -15,6 +15,7 @@ from etils import epath
 from vit_jax.checkpoints import npz
 from vit_jax.checkpoints.code_bases import links
 from vit_jax.checkpoints.code_bases.code_base import ANY, PLAIN, SIZES, UNSAID, Held
+from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.code_bases.links import Link
 from vit_jax.checkpoints.code_bases.recognition import AmbiguousError, Shapes
 from vit_jax.checkpoints.positions import POSITIONS, Grid, linear
@@ -155,7 +156,9 @@ def stacked(links_of_blocks: Sequence[Link]) -> list[Link]:
 
 def has_class_entry(model: Model) -> bool:
   """Whether the positions have an entry of the class token."""
-  return model.has_class_token and model.options.position_prefix != 'none'
+  options = model.options
+  return (model.has_class_token and options.position_prefix != 'none'
+          and options.position_embedding == 'learned')
 
 
 def _without_bias(kernel: str) -> Link:
@@ -166,7 +169,8 @@ def _without_bias(kernel: str) -> Link:
       lambda kernel: (kernel, np.zeros(kernel.shape[1:], kernel.dtype)))
 
 
-def write(path: epath.Path, model: Model, grid: Grid | None,
-          weights: dict[str, Weight], progress: Callable[[int], None]) -> None:
+def write(path: epath.Path, model: Model, grid: Grid | None, interface: Interface,
+          weights: dict[str, Weight], progress: Callable[[int], None]) -> list[str]:
   with path.open('wb') as file:
     npz.write(file, weights, progress)
+  return ['names of the classes'] if interface.class_names else []

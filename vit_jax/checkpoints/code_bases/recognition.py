@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from etils import epath
 
+from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.orbax_arrays import OrbaxArrays
 from vit_jax.checkpoints.weights import Weight
 from vit_jax.models import variants, vit
@@ -38,6 +39,7 @@ class Contents:
   config: dict[str, Any]  # config.json beside them, or our description; {}: none
   # preprocessor_config.json beside them; {}: none
   preprocessor: dict[str, Any] = dataclasses.field(default_factory=dict)
+  any_architecture: bool = False  # whether to read names that were not compared
   subtree: str = ''  # which part of an npz was asked for
   arrays: OrbaxArrays | None = None  # of our own checkpoints, behind `weights`
 
@@ -52,6 +54,7 @@ class Detected:
   grid: tuple[int, int] | None = None  # (h, w), if the file or its config says so
   variant: str = ''  # of a model that is no ViT
   notes: tuple[str, ...] = ()  # what of the file was left aside
+  interface: Interface = Interface()
 
   def create(self, overrides: Mapping[str, Any]) -> Model:
     """The model, with explicit settings in place of what was found."""

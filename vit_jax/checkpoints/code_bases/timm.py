@@ -18,6 +18,7 @@ from vit_jax.checkpoints.code_bases.code_base import (
   CodeBase,
   ParameterShapes,
 )
+from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.code_bases.links import Link
 from vit_jax.checkpoints.code_bases.torch_layout import (
   convolution,
@@ -148,11 +149,12 @@ def _attention_pool(model: Model) -> list[Link]:
       *dense('attn_pool.mlp.fc2', 'MAPHead_0/MlpBlock_0/Dense_1')]
 
 
-def _write(folder: epath.Path, model: Model, grid: Grid | None,
-           weights: dict[str, Weight], progress: Callable[[int], None]) -> None:
+def _write(folder: epath.Path, model: Model, grid: Grid | None, interface: Interface,
+           weights: dict[str, Weight], progress: Callable[[int], None]) -> list[str]:
   assert grid is not None  # positions are learned
-  safetensors_file.write_folder(
-      folder, weights, {'config.json': timm_config.describe(model, grid)}, progress)
+  config, missing = timm_config.describe(model, grid, interface)
+  safetensors_file.write_folder(folder, weights, {'config.json': config}, progress)
+  return missing
 
 
 def _pre_logits(model: Model) -> str:

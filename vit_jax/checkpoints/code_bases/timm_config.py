@@ -1,12 +1,16 @@
 """timm's config.json: the model that it and the weights mean, and that of a model."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from vit_jax.checkpoints.code_bases import pixels
+from vit_jax.checkpoints.code_bases.interface import (
+    Interface,
+    of_timm,
+    pretrained_cfg,
+)
 from vit_jax.checkpoints.code_bases.recognition import (
   Contents,
   Detected,
@@ -17,23 +21,18 @@ from vit_jax.checkpoints.code_bases.recognition import (
   nonsense_is_an_error,
   size_name,
 )
-from vit_jax.checkpoints.positions import Grid
+from vit_jax.checkpoints.code_bases.timm_architectures import ARCHITECTURES
+from vit_jax.checkpoints.positions import Grid, image_size_of
 from vit_jax.config.sections import ModelSection
-from vit_jax.models import resnet, variants
+from vit_jax.models import resnet
 from vit_jax.models.model import Model
-from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.errors import UserError, warn
 
 # gelu -> timm's act_layer; pool -> its global_pool.
 ACT = {'exact': 'gelu', 'tanh': 'gelu_tanh', 'quick': 'quick_gelu'}
 POOL = {'token': 'token', 'gap': 'avg', 'map': 'map', 'none': ''}
 _GELU = {theirs: ours for ours, theirs in ACT.items()}
 _POOLS = {theirs: ours for ours, theirs in POOL.items()}
-# timm's published SigLIP models that compute the tanh form; the others compute the
-# exact one although they were trained with tanh.
-_TANH_SIGLIP = re.compile(
-    r'vit_(base_patch32|large_patch16|so400m_patch16|giantopt_patch16)_siglip'
-    r'(_gap)?_(256|512|384)')
-
 # Names that timm has registered; `model_args` overrides all sizes in them. B stands
 # for what has no name.
 _ARCHITECTURES = {
@@ -74,7 +73,8 @@ def _detected(contents: Contents, shapes: Shapes, overrides: Mapping[str, Any]
               ) -> Detected:
   config = contents.config
   args = config.get('model_args') or {}
-  architecture = config.get('architecture', '')
+  architecture = config.get('architecture', '').split('.')[0]
+  _check_architecture(contents, architecture)
   width, _, *patch = shapes.get('patch_embed.proj.weight', 4)
   depth = shapes.count('blocks.')
   mlp_dim = shapes.get('blocks.0.mlp.fc1.weight', 2)[0]
@@ -88,7 +88,7 @@ def _detected(contents: Contents, shapes: Shapes, overrides: Mapping[str, Any]
       'registers': registers, **pixels.in_timm(config),
       'gelu': overrides.get('gelu') or _gelu(shapes.path, args, architecture),
       # timm's CLIP models use PyTorch's own epsilon.
-      'layer_norm_eps': 1e-5 if '_clip_' in architecture else 1e-6,
+      'layer_norm_eps': ARCHITECTURES.get(architecture, (0, '', 1e-6))[2],
       'qkv_bias': 'blocks.0.attn.qkv.bias' in shapes,
       'qk_norm': 'blocks.0.attn.q_norm.weight' in shapes,
       'layer_scale': (float(args.get('init_values') or 1e-5)
@@ -106,7 +106,22 @@ def _detected(contents: Contents, shapes: Shapes, overrides: Mapping[str, Any]
   if embedded and prefix:
     options['position_prefix'] = 'all' if registers else 'class'
   classes = shapes.get('head.weight', 2)[0] if 'head.weight' in shapes else 0
-  return Detected(checked_heads(options), classes, tokens, contents.weights, grid)
+  return Detected(checked_heads(options), classes, tokens, contents.weights, grid,
+                  interface=of_timm(config))
+
+
+def _check_architecture(contents: Contents, architecture: str) -> None:
+  """Raises UserError for a name that is not known to be read rightly."""
+  if not architecture or architecture in ARCHITECTURES:
+    return
+  what = (f'{contents.path}: config.json says architecture {architecture!r}, which is '
+          'not among those that were compared with ours')
+  if not contents.any_architecture:
+    raise UserError(
+        f'{what}: it may compute something else from the same parameters. Give '
+        '--any_architecture (in Python any_architecture=True) to read it all the '
+        'same, and compare its outputs.')
+  warn(f'{what}; its outputs may be wrong.')
 
 
 def _check_args(path: epath.Path, args: Mapping[str, Any], patch: Sequence[int],
@@ -137,19 +152,15 @@ def _heads(shapes: Shapes, args: Mapping[str, Any], architecture: str, width: in
       return width // head_size
   if args.get('num_heads'):
     return args['num_heads']
-  # Named architectures of these widths have 64 channels a head, up to L.
-  rows = {n for w, d, _, n in variants.SIZES.values() if (w, d) == (width, depth)}
-  if architecture and len(rows) == 1 and width % 64 == 0:
-    return rows.pop()
+  if architecture in ARCHITECTURES:
+    return ARCHITECTURES[architecture][0]
   return heads_of_size(shapes.path, width, depth, mlp_dim)
 
 
 def _gelu(path: epath.Path, args: Mapping[str, Any], architecture: str) -> str:
   act = args.get('act_layer')
   if act is None:
-    if 'quickgelu' in architecture:
-      return 'quick'
-    return 'tanh' if _TANH_SIGLIP.match(architecture) else 'exact'
+    return ARCHITECTURES.get(architecture, (0, 'exact'))[1]
   if act not in _GELU:
     raise UserError(
         f'{path}: config.json says act_layer {act!r}; known are '
@@ -217,28 +228,34 @@ def _tokens(shapes: Shapes, args: Mapping[str, Any], prefix: int, grid: Grid | N
   return (rest if embedded else entries), embedded
 
 
-def describe(model: Model, grid: Grid) -> dict[str, Any]:
-  """config.json of a model that the format holds.
+def describe(model: Model, grid: Grid, interface: Interface
+             ) -> tuple[dict[str, Any], list[str]]:
+  """(config.json of a model that the format holds, what it cannot say).
 
   Args:
     model: the ViT.
     grid: (h, w) patches.
+    interface: its classes and images.
   """
   options = model.options
-  size = [g * s for g, s in zip(grid, model.strides, strict=True)]
+  size = image_size_of(model, grid)
   name, args = _architecture(model)
-  return {
+  seen, missing = pretrained_cfg(interface, size)
+  names = list(interface.class_names)
+  config = {
       'architecture': name,
       'num_classes': model.num_classes,
       'num_features': options.width,
       'global_pool': POOL[options.pool],
-      'model_args': _model_args(model, size) | args,
+      **({'label_names': names} if names else {}),
+      'model_args': _model_args(model, list(size)) | args,
       'pretrained_cfg': {
           'input_size': [3, *size], 'fixed_input_size': True,
           'mean': list(options.pixel_mean), 'std': list(options.pixel_std),
-          'num_classes': model.num_classes, 'interpolation': 'bicubic',
-          'crop_pct': 0.9, 'first_conv': 'patch_embed.proj', 'classifier': 'head'},
+          'num_classes': model.num_classes, **seen,
+          'first_conv': 'patch_embed.proj', 'classifier': 'head'},
   }
+  return config, missing
 
 
 def _model_args(model: Model, size: list[int]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import math
 
 from vit_jax.config.settings import (
     Rule,
-    above,
     at_least,
     is_number,
     probability,
@@ -129,7 +128,9 @@ class ModelSection:
   head_bias_init: float = setting(
       0.0, "Initial value of the head's bias.", effect='none', models=_ALL)
   layer_norm_eps: float = setting(
-      1e-6, 'Eps of the LayerNorms.', rule=above(0), models=_WITH_BLOCKS)
+      1e-6, 'Eps of the LayerNorms.', rule=Rule(
+          lambda eps: 0 < eps < 0.1, 'must be above 0 and below 0.1'),
+      models=_WITH_BLOCKS)
   gelu: str = setting(
       'tanh', "'tanh' (as in the original code), 'exact' (erf) or 'quick' (logistic).",
       choices=('tanh', 'exact', 'quick'), models=_WITH_BLOCKS)

@@ -44,14 +44,17 @@ class InitSection:
       'gs://vit_models/augreg', 'Folder or URL of the AugReg files and their '
       'index.csv, such as a local mirror.')
   head: str = setting(
-      'auto', "The checkpoint's head: 'auto' keeps one that fits, 'keep', 'reset' (to "
-      'zeros).', choices=('auto', 'keep', 'reset'))
+      'auto', "The checkpoint's head: 'auto' keeps one that fits and whose classes, as "
+      "far as they are known, have the same names; 'keep', 'reset' (to zeros).",
+      choices=('auto', 'keep', 'reset'))
   pre_logits: str = setting(
       'drop', "Its layer before the head, if the model has none: 'drop', or 'keep' (an "
       'error).', choices=('drop', 'keep'))
   position_resize: str = setting(
       'original', "How positions are resized to a new grid: 'original', 'hf', 'timm', "
       "'timm_npz', or 'auto' for that of the code base the checkpoint comes from.")
+  any_architecture: bool = setting(
+      False, "Read timm's architectures that were never compared with ours, too.")
   position_grid: tuple = setting(
       (), "(height, width) of the checkpoint's grid of patches, where the file can't "
       'say.', size=True)
