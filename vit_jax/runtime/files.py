@@ -1,10 +1,10 @@
 """Small files that are either complete or as they were, whenever we are killed."""
 
 import json
-import os
 import pathlib
-import tempfile
 from typing import Any
+
+from vit_jax.runtime.storage import disk
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -19,14 +19,4 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
   """`write_json` for content that is no text, such as an image."""
-  descriptor, temporary = tempfile.mkstemp(prefix='.', dir=path.parent)
-  try:
-    with os.fdopen(descriptor, 'wb') as file:
-      file.write(content)
-      file.flush()
-      os.fsync(file.fileno())
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-  except BaseException:
-    os.unlink(temporary)
-    raise
+  disk.write_whole(path, content)
