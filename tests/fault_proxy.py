@@ -34,14 +34,14 @@ class Answer:
   body: bytes
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Seen:
-  """One request that has been answered, or was meant to be."""
+  """One request that came, and what it has got."""
   method: str
   path: str
-  status: int  # 0: the connection was cut instead
-  received: int
-  sent: int
+  status: int = 0  # not answered
+  received: int = 0
+  sent: int = 0
 
 
 @dataclasses.dataclass
@@ -142,18 +142,15 @@ class FaultProxy:
     with self._lock:
       self._faults.append(fault)
 
-  def take(self, method: str, path: str) -> tuple[_Fault | None, threading.Event]:
+  def note(self, seen: Seen) -> tuple[_Fault | None, threading.Event]:
     """The fault that befalls a request, and what ends a stall."""
     with self._lock:
+      self.seen.append(seen)
       for fault in self._faults:
-        if fault.befalls(method, path):
+        if fault.befalls(seen.method, seen.path):
           fault.times -= 1
           return fault, self._go_on
       return None, self._go_on
-
-  def note(self, seen: Seen) -> None:
-    with self._lock:
-      self.seen.append(seen)
 
 
 class GcsProxy(FaultProxy):
@@ -234,32 +231,32 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   def _any(self) -> None:
     assert isinstance(self.server, _Server)
     proxy = self.server.proxy
-    fault, go_on = proxy.take(self.command, self.path)
+    seen = Seen(self.command, self.path)
+    fault, go_on = proxy.note(seen)
     kind = fault.kind if fault else ''
-    received = sent = status = 0
-    try:
-      with _closing_on_cut(self):
-        if kind == 'cut_upload':
-          raise _Cut
-        body = self._body()
-        received = len(body)
-        if proxy.latency:
-          time.sleep(proxy.latency)
-        if kind == 'stall':
-          go_on.wait()
-          raise _Cut
-        if fault and kind == 'fail':
-          answer = Answer(fault.status, [], proxy.error_body(fault.status))
-        else:
-          headers = {name: value for name, value in self.headers.items()
-                     if name.lower() not in _HOP_BY_HOP}
-          answer = proxy.forward(Request(self.command, self.path, headers, body))
-        if kind == 'lose_answer':
-          raise _Cut
-        status = answer.status
-        sent = self._send(answer, fault.after if fault and kind == 'cut' else None)
-    finally:
-      proxy.note(Seen(self.command, self.path, status, received, sent))
+    with _closing_on_cut(self):
+      if kind == 'cut_upload':
+        raise _Cut
+      body = self._body()
+      seen.received = len(body)
+      if proxy.latency:
+        time.sleep(proxy.latency)
+      if kind == 'stall':
+        go_on.wait()
+        raise _Cut
+      if fault and kind == 'fail':
+        answer = Answer(fault.status, [], proxy.error_body(fault.status))
+      else:
+        headers = {name: value for name, value in self.headers.items()
+                   if name.lower() not in _HOP_BY_HOP}
+        answer = proxy.forward(Request(self.command, self.path, headers, body))
+      if kind == 'lose_answer':
+        raise _Cut
+      seen.status = answer.status
+      cut_after = fault.after if fault and kind == 'cut' else None
+      if self.command != 'HEAD':
+        seen.sent = len(answer.body[:cut_after])
+      self._send(answer, cut_after)
 
   def _body(self) -> bytes:
     if 'chunked' in self.headers.get('Transfer-Encoding', ''):
@@ -271,7 +268,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       return b''.join(parts)
     return self.rfile.read(int(self.headers.get('Content-Length') or 0))
 
-  def _send(self, answer: Answer, cut_after: int | None) -> int:
+  def _send(self, answer: Answer, cut_after: int | None) -> None:
     self.send_response_only(answer.status)
     has_body = self.command != 'HEAD' and answer.status not in (204, 304)
     size = None
@@ -284,14 +281,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self.send_header('Content-Length', str(len(answer.body)) if has_body
                        else size or '0')
     self.end_headers()
-    if not has_body:
-      self.wfile.flush()
-      return 0
-    self.wfile.write(answer.body[:cut_after])
+    if has_body:
+      self.wfile.write(answer.body[:cut_after])
     self.wfile.flush()
     if cut_after is not None:
       raise _Cut
-    return len(answer.body)
 
   do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = _any
 
