@@ -44,16 +44,16 @@ def _hammer(folder, tmp_path, workers, seconds, validity, machines):
 
 
 def test_the_killed_are_relieved_at_once(folder, tmp_path):
-  counts = _hammer(folder, tmp_path, 4, 2.5, 30, 'one machine')
-  assert counts['held'] > 5 and counts['kills'] > 5
+  counts = _hammer(folder, tmp_path, 4, 2, 30, 'one machine')
+  assert counts['held'] > 3 and counts['kills'] > 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('machines', 'validity', 'least'), [
-    ('one machine', 30, 50), ('machines', 2, 5)])
+    ('one machine', 30, 30), ('machines', 2, 3)])
 def test_many_processes_for_long(folder, tmp_path, machines, validity, least):
-  counts = _hammer(folder, tmp_path, 8, 30, validity, machines)
-  assert counts['held'] > least and counts['kills'] > 50
+  counts = _hammer(folder, tmp_path, 8, 15, validity, machines)
+  assert counts['held'] > least and counts['kills'] > 25
 
 
 def test_who_was_stopped_for_too_long_has_lost(folder):
