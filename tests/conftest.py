@@ -13,6 +13,8 @@ os.environ.setdefault(
     'JAX_COMPILATION_CACHE_DIR', os.path.join(_FOLDER, 'xla'))
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+# TensorFlow's file system cannot be led to the servers of `object_stores`.
+os.environ['EPATH_USE_TF'] = '0'
 os.environ['TFDS_DATA_DIR'] = os.path.join(_FOLDER, 'tfds')
 
 

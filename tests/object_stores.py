@@ -2,8 +2,7 @@
 
 `gcs` and `s3` are fixtures. Clients reach the server through a `FaultProxy`: etils'
 epath and fsspec (gcsfs, s3fs), TensorStore and so Orbax, in the process of the test and
-in those that it starts. A bucket for each test; TensorFlow's file system cannot be
-redirected, so epath is told to leave it alone.
+in those that it starts. Each test has a bucket of its own.
 """
 
 import dataclasses
@@ -153,7 +152,6 @@ def gcs(gcs_server: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sto
       'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'none',
       # Else every first call of a process tries a gRPC handshake for a minute.
       'GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT': 'false',
-      'EPATH_USE_TF': '0',
   }
   store = Store('gs', f'bucket-{next(_numbers)}', gcs_server, environment)
   yield from _prepared(
@@ -170,7 +168,6 @@ def s3(s3_server: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store
       'AWS_ENDPOINT_URL': s3_server.url,
       'AWS_ACCESS_KEY_ID': 'tester', 'AWS_SECRET_ACCESS_KEY': 'secret',
       'AWS_DEFAULT_REGION': 'us-east-1', 'AWS_EC2_METADATA_DISABLED': 'true',
-      'EPATH_USE_TF': '0',
   }
   store = Store('s3', f'bucket-{next(_numbers)}', s3_server, environment)
   yield from _prepared(store, monkeypatch, urllib.request.Request(

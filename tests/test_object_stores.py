@@ -74,3 +74,18 @@ def test_orbax_saves_and_restores(gcs):
   with ocp.CheckpointManager(f'{gcs.url}/run', options=options) as manager:
     restored = manager.restore(2, args=ocp.args.StandardRestore(state))
   np.testing.assert_array_equal(restored['w'], state['w'])
+
+
+def test_epath_is_turned_from_tensorflow_however_late(gcs):
+  """It remembers from its first use, on whatever path, whom it asks."""
+  code = '''
+import os, sys
+del os.environ['EPATH_USE_TF']
+from etils import epath
+epath.Path('/').exists()
+from vit_jax.runtime import storage
+storage.write_text(sys.argv[1] + '/f', 'x')
+assert (epath.Path(sys.argv[1]) / 'f').read_text() == 'x'
+assert 'tensorflow' not in sys.modules
+'''
+  subprocess.run([sys.executable, '-c', code, gcs.url], check=True, timeout=60)

@@ -29,7 +29,11 @@ def configure() -> None:
   for protocol, package in FILE_SYSTEMS.values():
     if importlib.util.find_spec(package) is None:
       continue
-    os.environ.setdefault('EPATH_USE_TF', '0')
+    if 'EPATH_USE_TF' not in os.environ:
+      os.environ['EPATH_USE_TF'] = '0'
+      # It may have remembered the answer that was right until now.
+      from etils.epath import gpath
+      getattr(gpath._is_tf_installed, 'cache_clear', lambda: None)()
     from fsspec.config import conf
     conf.setdefault(protocol, {}).setdefault('use_listings_cache', False)
     # They log every error, with its traceback, before they raise it.
