@@ -32,7 +32,7 @@ class Seen:
 class LeaseFiles:
   """Reading and writing them; raises StorageError, a UserError, from everywhere."""
 
-  def __init__(self, folder: PathLike, validity: float):
+  def __init__(self, folder: PathLike, validity: float) -> None:
     self.folder = str(folder)
     self.on_disk = not storage.is_url(folder)
     self._folder = storage.join(folder, _FOLDER)

@@ -23,7 +23,7 @@ class Lease:
 
   def __init__(self, files: LeaseFiles, number: int, record: Record, timing: Timing,
                uptime: Callable[[], float],
-               on_lost: Callable[[LeaseLost], None] | None):
+               on_lost: Callable[[LeaseLost], None] | None) -> None:
     """By `acquire`, which has created the file of this number."""
     self._files, self._number, self._record = files, number, record
     self._timing, self._uptime, self._on_lost = timing, uptime, on_lost

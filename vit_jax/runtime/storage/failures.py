@@ -28,7 +28,7 @@ class StorageError(UserError):
     reason: the cause alone, for those who tell it in their own words.
   """
 
-  def __init__(self, verb: str, path: object, reason: str, advice: str):
+  def __init__(self, verb: str, path: object, reason: str, advice: str) -> None:
     super().__init__(f'Cannot {verb} {path}: {reason}. {advice}')
     self.reason = reason
 

@@ -15,7 +15,7 @@ class Log:
   came after the last one.
   """
 
-  def __init__(self, path: PathLike):
+  def __init__(self, path: PathLike) -> None:
     """Goes on with what the file has."""
     self._path = path
     self._file: TextIO | None = None
