@@ -10,6 +10,8 @@ import os
 import pathlib
 from collections.abc import Mapping
 
+import numpy as np
+
 from vit_jax.config.sections import DataSection
 from vit_jax.data import splits
 from vit_jax.runtime.errors import UserError
@@ -35,9 +37,12 @@ class FolderExamples:
   def check_files(self) -> None:
     pass  # Each file stands for itself.
 
-  def read(self, i: int) -> tuple[bytes, int]:
-    with open(self._paths[i], 'rb') as f:
-      return f.read(), self._labels[i]
+  def read(self, indices: np.ndarray) -> tuple[list[bytes], list[int]]:
+    images = []
+    for i in indices:
+      with open(self._paths[i], 'rb') as f:
+        images.append(f.read())
+    return images, [self._labels[i] for i in indices]
 
   def where(self, i: int) -> str:
     return self._paths[i]

@@ -42,9 +42,9 @@ class FeatureLabels:
 
   def read(self, record: Record) -> int | list[int]:
     """See `RecordLabels`; a list where `config.data.max_labels` is set."""
-    values = list(record_features.numbers(record, self._key))
+    values = record_features.numbers(record, self._key)
     if self._many:
-      return values
+      return list(values)
     if len(values) != 1:
       raise DataError(
           f'it has {len(values)} values of {self._key}, expected one; prepare the '

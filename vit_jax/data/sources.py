@@ -35,8 +35,14 @@ class Examples(Protocol):
     """Raises DataError for files that are missing, cut off or inconsistent."""
     ...
 
-  def read(self, i: int) -> tuple[bytes, int | Sequence[int]]:
-    """The encoded image, and the number of its class or of all its classes."""
+  def read(self, indices: np.ndarray
+           ) -> tuple[list[bytes], Sequence[int | Sequence[int]]]:
+    """Encoded images, and for each the number of its class or of all its classes.
+
+    Raises:
+      DataError: where one of them cannot be read.
+      OSError: likewise.
+    """
     ...
 
   def where(self, i: int) -> str:
@@ -94,9 +100,35 @@ class Source:
     i = int(i)
     self.check_files()
     try:
-      image, label = self._examples.read(i)
+      (image,), (label,) = self._examples.read(np.array([i]))
     except (DataError, OSError) as e:
       raise DataError(f'Cannot read {self.describe(i)}: {e}') from e
+    return image, self._checked(i, label)
+
+  def read_many(self, records: np.ndarray) -> tuple[list[bytes], np.ndarray]:
+    """As `read`, of several examples at a small part of its cost for each.
+
+    Returns:
+      The encoded images, and their labels (n, *label_shape) int32.
+    """
+    self.check_files()
+    try:
+      images, found = self._examples.read(records)
+    except (DataError, OSError):
+      for record in records:
+        self.read(record)  # Says which one it was.
+      raise
+    if self.label_shape:
+      pairs = zip(records.tolist(), found, strict=True)
+      return images, np.array([self._checked(i, label) for i, label in pairs], np.int32)
+    labels = np.array(found)
+    if labels.ndim != 1 or ((labels < 0) | (labels >= self.num_classes)).any():
+      for record, label in zip(records.tolist(), found, strict=True):
+        self._checked(record, label)
+    return images, labels.astype(np.int32)
+
+  def _checked(self, i: int, label: int | Sequence[int]) -> Label:
+    """A label as `read` returns it."""
     classes = np.atleast_1d(label).tolist()
     for number in classes:
       # Losses take an impossible label without a word: one-hot rows become zero.
@@ -104,7 +136,7 @@ class Source:
         raise DataError(
             f'{self.describe(i)} has label {number}, expected 0 to '
             f'{self.num_classes - 1}; prepare the data set again.')
-    return image, self._pack(i, classes)
+    return self._pack(i, classes)
 
   def _pack(self, i: int, classes: list[int]) -> Label:
     if not self.label_shape:

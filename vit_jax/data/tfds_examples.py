@@ -4,38 +4,25 @@ Reading metadata and parsing records does not import TensorFlow, and nothing her
 touches the network: preparing a data set is the user's decision and TFDS's job.
 """
 
-import bisect
-import concurrent.futures as futures
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from vit_jax.config.sections import DataSection
 from vit_jax.data import builders, preparing, splits
-from vit_jax.data.arrayrecords import ArrayRecordFile
 from vit_jax.data.record_features import flat_features
 from vit_jax.data.record_labels import open_labels
-from vit_jax.data.tfrecords import TfRecordFile
+from vit_jax.data.records.arrayrecords import ArrayRecordFiles
+from vit_jax.data.records.record_files import RecordFiles
+from vit_jax.data.records.tfrecords import TfRecordFiles
 from vit_jax.runtime.errors import DataError, UserError
 
-
-class RecordFile(Protocol):
-  """One file of records; opening it checks that it has as many as it should."""
-
-  def __len__(self) -> int: ...
-
-  def read(self, i: int) -> bytes:
-    """Record `i`; raises DataError where it is damaged."""
-    ...
-
-
-# By the format's name, `(path, number of records) -> RecordFile`.
-_FORMATS: dict[str, Callable[[str, int], RecordFile]] = {
-    'tfrecord': TfRecordFile, 'array_record': ArrayRecordFile}
+# By the format's name, `(paths, numbers of records) -> RecordFiles`.
+_FORMATS: dict[str, Callable[[Sequence[str], Sequence[int]], RecordFiles]] = {
+    'tfrecord': TfRecordFiles, 'array_record': ArrayRecordFiles}
 
 
 class TfdsExamples:
@@ -51,40 +38,47 @@ class TfdsExamples:
     self._image_key, self._labels = data.image_key, open_labels(builder, data)
     self.class_names = self._labels.class_names
     self.image_shape = _image_shape(builder, data)
-    segments = _segments(builder, ranges)
-    self._segments = segments
-    self._starts = np.cumsum([0] + [s.stop - s.start for s in segments]).tolist()
-    self._files = _Files(_FORMATS[builders.file_format(builder)],
-                         {s.path: s.file_size for s in segments})
+    self._segments = _segments(builder, ranges)
+    self._starts = np.cumsum([0] + [s.stop - s.start for s in self._segments])
+    # A file once, though it may be part of several slices.
+    sizes = {s.path: s.file_size for s in self._segments}
+    number = {path: i for i, path in enumerate(sizes)}
+    self._file = np.array([number[s.path] for s in self._segments])
+    self._first_record = np.array([s.start for s in self._segments])
+    self._files = _FORMATS[builders.file_format(builder)](
+        list(sizes), list(sizes.values()))
 
   def __len__(self) -> int:
-    return self._starts[-1]
+    return int(self._starts[-1])
 
   def check_files(self) -> None:
-    self._files.opened()
+    self._files.check()
 
-  def read(self, i: int) -> tuple[bytes, int | Sequence[int]]:
-    segment, record = self._locate(i)
-    file = self._files.opened()[segment.path]
-    features = self._parse(file.read(record)).features.feature
-    images = features[self._image_key].bytes_list.value
-    if len(images) != 1:
-      raise DataError(
-          f'it has {len(images)} values of {self._image_key}, expected one; prepare '
-          'the data set again.')
-    return images[0], self._labels.read(features)
+  def read(self, indices: np.ndarray
+           ) -> tuple[list[bytes], list[int | Sequence[int]]]:
+    segments, records = self._locate(indices)
+    images, labels = [], []
+    for body in self._files.read(self._file[segments], records):
+      features = self._parse(body).features.feature
+      values = features[self._image_key].bytes_list.value
+      if len(values) != 1:
+        raise DataError(
+            f'it has {len(values)} values of {self._image_key}, expected one; prepare '
+            'the data set again.')
+      images.append(values[0])
+      labels.append(self._labels.read(features))
+    return images, labels
 
   def where(self, i: int) -> str:
-    segment, record = self._locate(i)
-    return f'{segment.path}, its record {record}'
+    segments, records = self._locate(np.array([i]))
+    return f'{self._segments[int(segments[0])].path}, its record {records[0]}'
 
-  def _locate(self, i: int) -> tuple['_Segment', int]:
-    """(its segment, the number of its record in the file)."""
-    if not 0 <= i < len(self):
-      raise IndexError(f'example {i} of {len(self)}')
-    at = bisect.bisect_right(self._starts, i) - 1
-    segment = self._segments[at]
-    return segment, segment.start + i - self._starts[at]
+  def _locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(numbers of their segments, numbers of their records in the files)."""
+    if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+      raise IndexError(f'examples {indices.min()} to {indices.max()} of {len(self)}')
+    segments = np.searchsorted(self._starts, indices, side='right') - 1
+    return segments, self._first_record[segments] + indices - self._starts[segments]
 
 
 class _Segment(NamedTuple):
@@ -93,27 +87,6 @@ class _Segment(NamedTuple):
   start: int
   stop: int
   file_size: int
-
-
-class _Files:
-  """The files of a split, opened together when one of them is read."""
-
-  def __init__(self, open_file: Callable[[str, int], RecordFile],
-               sizes: Mapping[str, int]) -> None:
-    """`sizes`: path -> number of records."""
-    self._open, self._sizes = open_file, sizes
-    self._lock = threading.Lock()
-    self._opened: dict[str, RecordFile] = {}
-
-  def opened(self) -> dict[str, RecordFile]:
-    """Path -> file; from any thread. Raises DataError for damaged files."""
-    with self._lock:
-      if not self._opened:
-        # The walk over a shard waits for the disk, hardly for the interpreter.
-        with futures.ThreadPoolExecutor(16) as pool:
-          files = pool.map(self._open, self._sizes.keys(), self._sizes.values())
-          self._opened = dict(zip(self._sizes, files, strict=True))
-      return self._opened
 
 
 def open_examples(data: DataSection, split: str) -> TfdsExamples:

@@ -6,6 +6,8 @@ import pathlib
 
 import jax
 
+from vit_jax.runtime.cache_dir import cache_dir
+
 
 def enable() -> None:
   """Lets JAX keep compiled programs in the user's cache folder.
@@ -15,8 +17,7 @@ def enable() -> None:
   """
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return
-  home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-  folder = pathlib.Path(home) / 'vit_jax' / 'xla' / _processor()
+  folder = cache_dir() / 'xla' / _processor()
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError:

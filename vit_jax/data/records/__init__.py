@@ -1,0 +1,1 @@
+"""Records of files on disks: where they lie, and reads that verify them."""
