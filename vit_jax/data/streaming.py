@@ -6,6 +6,7 @@ the pool of decoders behind it. There is no shuffle buffer, and hence no state.
 
 import atexit
 import concurrent.futures as futures
+import functools
 import weakref
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -15,17 +16,17 @@ import numpy as np
 from vit_jax.data import tensorflow
 from vit_jax.data.bad_records import BadRecords, next_readable
 from vit_jax.data.chunks import Chunk, ChunkAt, Decoded
-from vit_jax.data.sources import Label, Source
+from vit_jax.data.feed import Feed
+from vit_jax.data.sources import Source
 from vit_jax.preprocessing.host import decode
 from vit_jax.preprocessing.host import ops as host_ops
 from vit_jax.preprocessing.placement import Placement
 from vit_jax.runtime.errors import DataError
 
-# Threads that wait for the disk; a chunk is dealt out to them.
-_READERS = 8
-# Generators whose tf.data threads may be running. Such a thread asks for Python's
-# lock when it wants more bytes, and an interpreter that is shutting down never gives
-# it: without the hook below, programs that stop in the middle of a split would hang.
+# Threads that wait for the disk; a chunk is dealt out to them in parts of some records.
+_READERS, _PART = 8, 16
+# Generators whose threads may be running. They are stopped before the interpreter and
+# TensorFlow shut down: programs that end in the middle of a split would hang or crash.
 _running: weakref.WeakSet[Generator] = weakref.WeakSet()
 
 
@@ -36,6 +37,12 @@ def _close_all() -> None:
       generator.close()
     except ValueError:
       pass  # A thread is inside the generator; it is a daemon, or it is done soon.
+
+
+@functools.cache
+def _pool() -> futures.ThreadPoolExecutor:
+  """Of all streams of the process."""
+  return futures.ThreadPoolExecutor(_READERS, 'vit_jax reader')
 
 
 class Stream:
@@ -76,35 +83,42 @@ class Stream:
               ) -> Generator[Decoded, None, None]:
     n = start
     while stop is None or n < stop:
+      feed = self._feed(chunk_at, n, stop)
       try:
-        for arrays in self._dataset(chunk_at, n, stop):
+        for arrays in self._dataset(feed, len(chunk_at(n).records)):
           n += 1
           # Without a copy: the arrays keep the tensors they look at alive.
           images, labels, filled = (np.asarray(memoryview(x)) for x in arrays)
           yield images, labels, filled
       except self._tf.errors.OpError as error:
+        feed.close()
+        if feed.error and not isinstance(
+            feed.error, (DataError, OSError, self._tf.errors.OpError)):
+          raise feed.error from None
         # tf.data cannot say which record it was. Chunks arrive in order, so it is
         # one of chunk n; after the skip, go on from there.
-        self._diagnose(chunk_at(n), error)
+        self._diagnose(chunk_at(n), feed.error or error)
+      finally:
+        feed.close()
 
-  def _dataset(self, chunk_at: ChunkAt, start: int, stop: int | None) -> Any:
+  def _feed(self, chunk_at: ChunkAt, start: int, stop: int | None) -> Feed:
+    """Chunks of (encoded images, labels, filled, seeds)."""
+    tf, length = self._tf, len(chunk_at(start).records)
+    specs = ((tf.string, (length,)),
+             (tf.int32, (length, *self._source.label_shape)),
+             (tf.bool, (length,)), (tf.int64, (length, 2)))
+    return Feed(tf, lambda n: self._read_chunk(chunk_at(n)), specs, start, stop)
+
+  def _dataset(self, feed: Feed, length: int) -> Any:
     """A tf.data.Dataset of (images, labels, filled)."""
     tf = self._tf
-    length = len(chunk_at(start).records)
     parallel = self._threads or tf.data.AUTOTUNE
     options = tf.data.Options()
     options.deterministic = True
     if self._threads:
       options.threading.private_threadpool_size = self._threads
-    def spec(dtype: Any, *shape: int) -> Any:
-      return tf.TensorSpec((None, *shape), dtype)
     return (
-        tf.data.Dataset.from_generator(
-            lambda: self._read_chunks(chunk_at, start, stop),
-            output_signature=(
-                spec(tf.string), spec(tf.int32, *self._source.label_shape),
-                spec(tf.bool), spec(tf.int64, 2)))
-        .prefetch(2)
+        feed.dataset()
         .unbatch()
         .map(lambda data, label, filled, seed:
              (self._prepare(data, seed), label, filled), parallel)
@@ -112,31 +126,24 @@ class Stream:
         .prefetch(2)
         .with_options(options))
 
-  def _read_chunks(self, chunk_at: ChunkAt, start: int, stop: int | None
-                   ) -> Iterator[tuple[np.ndarray, ...]]:
-    """(encoded images, labels, filled, seeds) of each chunk."""
-    with futures.ThreadPoolExecutor(_READERS, 'vit_jax reader') as pool:
-      n = start
-      while stop is None or n < stop:
-        chunk = chunk_at(n)
-        parts = np.array_split(np.arange(len(chunk.records)), _READERS)
-        examples = [example for read in pool.map(
-            lambda part, c=chunk: self._read(c, part), parts) for example in read]
-        data, labels, filled = zip(*examples, strict=True)
-        yield (np.array(data, object), np.array(labels, np.int32), np.array(filled),
-               chunk.seeds)
-        n += 1
-
-  def _read(self, chunk: Chunk, part: np.ndarray) -> list[tuple[bytes, Label, bool]]:
-    examples = []
-    for record, seed in zip(chunk.records[part], chunk.seeds[part], strict=True):
-      record = self._choose(int(record), int(seed[1]))
-      if record < 0:
-        examples.append((b'', self._source.no_label, False))
-      else:
-        data, label = self._source.read(record)
-        examples.append((decode.portable(data), label, True))
-    return examples
+  def _read_chunk(self, chunk: Chunk) -> tuple[np.ndarray, ...]:
+    """(encoded images, labels, filled, seeds)."""
+    chosen = chunk.records
+    if self._unusable:
+      chosen = np.array([self._choose(int(record), int(seed[1])) for record, seed
+                         in zip(chosen, chunk.seeds, strict=True)])
+    data = np.full(len(chosen), b'', object)
+    labels = np.full((len(chosen), *self._source.label_shape), self._source.no_label,
+                     np.int32)
+    def read(places: np.ndarray) -> None:
+      found, labels[places] = self._source.read_many(chosen[places])
+      data[places] = [decode.portable(image) for image in found]
+    filled = chosen >= 0
+    places = np.flatnonzero(filled)
+    parts = min(_READERS, -(-len(places) // _PART))
+    for _ in _pool().map(read, np.array_split(places, parts)) if parts else ():
+      pass
+    return data, labels, filled, chunk.seeds
 
   def _choose(self, record: int, position: int) -> int:
     """The record to read at this place, or -1."""
