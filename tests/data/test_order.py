@@ -1,5 +1,7 @@
 """Which example stands where."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from vit_jax.data import order
 
 
 def test_every_epoch_holds_every_example_once():
-  examples = order.Order(17, seed=3)
+  examples = order.GlobalOrder(17, seed=3)
   epochs = examples.indices(np.arange(5 * 17)).reshape(5, 17)
   for epoch in epochs:
     assert sorted(epoch) == list(range(17))
@@ -16,12 +18,27 @@ def test_every_epoch_holds_every_example_once():
 
 def test_order_depends_on_seed_and_position_alone():
   positions = np.array([3, 99, 40, 3, 16, 17])
-  found = order.Order(17, seed=1).indices(positions)
-  one_by_one = [order.Order(17, seed=1).indices(np.array([p]))[0] for p in positions]
+  found = order.GlobalOrder(17, seed=1).indices(positions)
+  one_by_one = [order.GlobalOrder(17, seed=1).indices(np.array([p]))[0] for p in positions]
   assert found.tolist() == one_by_one
-  same = order.Order(17, seed=np.uint32(1)).indices(positions)
+  same = order.GlobalOrder(17, seed=np.uint32(1)).indices(positions)
   assert found.tolist() == same.tolist()
-  assert found.tolist() != order.Order(17, seed=2).indices(positions).tolist()
+  assert found.tolist() != order.GlobalOrder(17, seed=2).indices(positions).tolist()
+
+
+def test_the_next_epoch_is_made_ahead(monkeypatch):
+  made = []
+  def note(n, seed, epoch):
+    made.append((epoch, threading.current_thread().name))
+    return np.arange(n)
+  monkeypatch.setattr(order, 'permutation', note)
+  monkeypatch.setattr(order, '_SLOW', 1)
+  examples = order.GlobalOrder(17, seed=0)
+  for epoch in (3, 4, 4):
+    assert examples.indices(np.arange(17) + 17 * epoch).tolist() == list(range(17))
+  examples.indices([6 * 17 - 1])
+  assert sorted(epoch for epoch, _ in made) in ([3, 4, 5], [3, 4, 5, 6])
+  assert {name for _, name in made} == {'vit_jax order'}
 
 
 def test_permutation_stays_what_it_was():

@@ -6,21 +6,37 @@ needs no saved state, hosts agree without talking, an epoch holds every example
 once, and batches straddle epochs.
 """
 
+import concurrent.futures as futures
+import threading
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 
 
-class Order:
-  """The seeded order of N examples over all epochs."""
+# Shorter permutations take less than a step.
+_SLOW = 100_000
 
-  def __init__(self, num_examples: int, seed: int) -> None:
-    self._n = num_examples
-    self._seed = int(seed)
-    # (epoch, its permutation): one value, because several threads may ask.
-    self._latest = -1, np.empty(0, np.int64)
+
+class Order(Protocol):
+  """Which examples stand where."""
 
   def indices(self, positions: npt.ArrayLike) -> np.ndarray:
-    """The examples at these positions (any shape) of the run."""
+    """The examples at these positions (any shape) of the run; from any thread."""
+    ...
+
+
+class GlobalOrder:
+  """The seeded permutation of all N examples in each epoch."""
+
+  def __init__(self, num_examples: int, seed: int) -> None:
+    self._n, self._seed = num_examples, int(seed)
+    self._lock = threading.Lock()
+    # Epoch -> its permutation, of this epoch and the next one.
+    self._epochs: dict[int, futures.Future[np.ndarray]] = {}
+
+  def indices(self, positions: npt.ArrayLike) -> np.ndarray:
+    """See `Order`."""
     epochs, offsets = np.divmod(np.asarray(positions, np.int64), self._n)
     result = np.empty_like(offsets)
     for epoch in np.unique(epochs):
@@ -29,21 +45,45 @@ class Order:
     return result
 
   def _of_epoch(self, epoch: int) -> np.ndarray:
-    latest, found = self._latest
-    if epoch != latest:
-      found = permutation(self._n, self._seed, epoch)
-      self._latest = epoch, found
-    return found
+    with self._lock:
+      # Sorting 14 M keys takes seconds, in which the devices would wait.
+      self._epochs = {e: self._epochs.get(e) or self._begin(e)
+                      for e in (epoch, epoch + 1)}
+      found = self._epochs[epoch]
+    return found.result()
+
+  def _begin(self, epoch: int) -> futures.Future[np.ndarray]:
+    future: futures.Future[np.ndarray] = futures.Future()
+    def run() -> None:
+      try:
+        future.set_result(permutation(self._n, self._seed, epoch))
+      except BaseException as e:
+        future.set_exception(e)
+    if self._n < _SLOW:
+      run()
+    else:
+      # A daemon: nobody waits for it when the program ends.
+      threading.Thread(target=run, name='vit_jax order', daemon=True).start()
+    return future
 
 
-def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
-  """A permutation of range(n) that depends on (seed, epoch) alone.
+def permutation(n: int, seed: int, epoch: int, stream: tuple[int, int] = (0, 0)
+                ) -> np.ndarray:
+  """A permutation of range(n) that depends on the other arguments alone.
 
   NumPy promises the raw stream of a bit generator for all its versions, but not
   the result of `Generator.permutation`; a resumed run may have a newer NumPy.
+
+  Args:
+    n: its length.
+    seed: of the run.
+    epoch: of the run.
+    stream: tells permutations of one epoch apart.
   """
-  key = [seed % 2**64, epoch]
-  keys = np.random.Philox(key=np.array(key, np.uint64)).random_raw(n)
+  key = np.array([seed % 2**64, epoch], np.uint64)
+  # The lower half of the counter counts numbers, the upper half is free.
+  counter = np.array([0, 0, *stream], np.uint64)
+  keys = np.random.Philox(key=key, counter=counter).random_raw(n)
   return np.argsort(keys, kind='stable')
 
 

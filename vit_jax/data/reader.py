@@ -42,7 +42,7 @@ class Reader:
     if not self.train:
       raise ValueError('train_batches needs open_input(..., train=True).')
     rows = np.asarray(rows, np.int64)
-    examples = order.Order(self.num_examples, seed)
+    examples = order.GlobalOrder(self.num_examples, seed)
     def chunk_at(step: int) -> Chunk:
       positions = step * batch_size + rows
       seeds = np.stack([np.full_like(positions, seed), positions], 1)
