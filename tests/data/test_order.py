@@ -19,7 +19,8 @@ def test_every_epoch_holds_every_example_once():
 def test_order_depends_on_seed_and_position_alone():
   positions = np.array([3, 99, 40, 3, 16, 17])
   found = order.GlobalOrder(17, seed=1).indices(positions)
-  one_by_one = [order.GlobalOrder(17, seed=1).indices(np.array([p]))[0] for p in positions]
+  one_by_one = [order.GlobalOrder(17, seed=1).indices(np.array([p]))[0]
+                for p in positions]
   assert found.tolist() == one_by_one
   same = order.GlobalOrder(17, seed=np.uint32(1)).indices(positions)
   assert found.tolist() == same.tolist()

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-import numpy as np
-
 from vit_jax.config.sections import DataSection
 from vit_jax.data import folder_listing, splits
 from vit_jax.runtime.errors import UserError

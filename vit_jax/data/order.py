@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-
 # Shorter permutations take less than a step.
 _SLOW = 100_000
 
