@@ -23,6 +23,10 @@ def check_evaluators(config: Config) -> None:
     if not data.test_split:
       raise UserError(f'config.{key}.test_split is not set, and config.data.test_split '
                       'is not either; give one of them.')
+    if section.kind == 'fewshot' and len(section.l2) > 1 and not section.select_l2:
+      raise UserError(
+          f'config.{key}.l2 is {section.l2!r}; few-shot accuracy takes one strength '
+          'unless select_l2 is True. Give one, or set that.')
 
 
 def _check_name(name: str, key: str, seen: set[str]) -> None:

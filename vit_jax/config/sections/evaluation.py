@@ -46,7 +46,11 @@ class EvaluatorSection:
       3, "'fewshot': how many draws of the images are averaged.", rule=above(0))
   l2: tuple = setting(
       (), "'fewshot', 'probe': strengths of the regularisation to choose from; (): "
-      'those of the kind, see vit_jax/evaluators/.', rule=numbers())
+      "those of the kind, see vit_jax/evaluators/. 'fewshot' has a single one, 1024, "
+      'unless `select_l2`.', rule=numbers())
+  select_l2: bool = setting(
+      False, "'fewshot': choose among `l2` on training images that were not drawn; its "
+      "results are '5shot_selected'.")
   held_out: int = setting(
       5000, "'fewshot', 'probe': how many training images choose among them, at most.",
       rule=above(0))
