@@ -27,6 +27,11 @@ def check_evaluators(config: Config) -> None:
       raise UserError(
           f'config.{key}.l2 is {section.l2!r}; few-shot accuracy takes one strength '
           'unless select_l2 is True. Give one, or set that.')
+    if (section.kind == 'label_map') != bool(section.label_map):
+      raise UserError(
+          f'config.{key} of kind {section.kind!r} has label_map={section.label_map!r}; '
+          "kind 'label_map', and no other, takes the path of a JSON file. Change one "
+          'of them.')
 
 
 def _check_name(name: str, key: str, seen: set[str]) -> None:

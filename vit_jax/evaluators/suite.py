@@ -82,8 +82,9 @@ def open_suite(job: Job, class_names: Sequence[str],
       test = _split_pass(job, data, data.test_split, section, key, reuse)
       if test.input.label_shape:
         label_sets.append(test.input)
-      # The run's own splits have its classes.
-      if section in job.config.evaluators and _learns_classes(job.config):
+      # The run's own splits have its classes, and a map tells which correspond.
+      if (section in job.config.evaluators and not section.label_map
+          and _learns_classes(job.config)):
         _check_classes(test.input, list(class_names), key)
       evaluator = cast(type[HeadEvaluator], kind)(section, job, test, reuse.programs)
     opened.append((section, evaluator))
