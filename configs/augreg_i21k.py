@@ -84,7 +84,7 @@ def get_config(arg: str = '') -> ConfigDict:
     config.data.train.update(dict(
         randaugment_layers=layers, randaugment_magnitude=magnitude,
         randaugment_grey=196))
-  config.data.eval = ConfigDict(dict(resize_small=256, crop='central'))
+  config.data.eval = ConfigDict(dict(resize_small=256, crop='central', method='area'))
 
   config.optimizer = ConfigDict(dict(
       name='adamw', learning_rate=1e-3, b1=0.9, b2=0.999, weight_decay=weight_decay,

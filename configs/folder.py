@@ -30,7 +30,7 @@ def get_config(folder: str = 'images') -> ConfigDict:
 
   config.data = ConfigDict(dict(name='folder', dir=folder, image_size=(224, 224)))
   config.data.train = ConfigDict(dict(crop='inception', flip=True))
-  config.data.eval = ConfigDict(dict(resize_small=256, crop='central'))
+  config.data.eval = ConfigDict(dict(resize_small=256, crop='central', method='area'))
 
   config.optimizer = ConfigDict(dict(
       name='adamw', learning_rate=5e-4, weight_decay=0.05, clip_norm=1.0))

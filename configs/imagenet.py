@@ -43,7 +43,7 @@ def get_config(arg: str = '') -> ConfigDict:
       name='imagenet2012:5.*.*', train_split='train[:99%]', val_split='train[99%:]',
       test_split='validation', image_size=(224, 224)))
   config.data.train = ConfigDict(dict(crop='inception', flip=True))
-  config.data.eval = ConfigDict(dict(resize_small=256, crop='central'))
+  config.data.eval = ConfigDict(dict(resize_small=256, crop='central', method='area'))
   {'baseline': _baseline, 'paper': _paper}[words.recipe](config)
 
   config.checkpoint = ConfigDict(dict(every=2500, keep=1))

@@ -54,7 +54,7 @@ def get_config(arg: str = 'voc/2007') -> ConfigDict:
       # More labels on an image are an error that says how many there are.
       max_labels=32, image_size=(224, 224)))
   config.data.train = ConfigDict(dict(crop='inception', flip=True))
-  config.data.eval = ConfigDict(dict(resize_small=256, crop='central'))
+  config.data.eval = ConfigDict(dict(resize_small=256, crop='central', method='area'))
 
   config.optimizer = ConfigDict(dict(
       name='adamw', learning_rate=rate, b1=0.9, b2=0.999, weight_decay=0.1,

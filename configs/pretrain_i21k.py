@@ -48,7 +48,7 @@ def get_config(arg: str = '') -> ConfigDict:
       name='imagenet21k', train_split='full[51200:]', val_split='full[25600:51200]',
       test_split='full[:25600]', image_size=(224, 224)))
   config.data.train = ConfigDict(dict(crop='inception', flip=True))
-  config.data.eval = ConfigDict(dict(resize_small=256, crop='central'))
+  config.data.eval = ConfigDict(dict(resize_small=256, crop='central', method='area'))
 
   config.optimizer = ConfigDict(dict(
       name='adamw', learning_rate=1e-3, b1=0.9, b2=0.999, weight_decay=0.03,

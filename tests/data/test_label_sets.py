@@ -76,6 +76,13 @@ def test_more_labels_than_there_is_room_for(real, cache):
     list(data_input.start().eval_batches(4, np.arange(4)))
 
 
+def test_too_many_labels_are_found_without_decoding(real):
+  source = open_source(dataclasses.replace(real, max_labels=2), 'validation')
+  with pytest.raises(UserError, match='has 3 labels.*max_labels=2; raise'):
+    source.check_labels(range(len(SETS)))
+  open_source(real, 'validation').check_labels(range(len(SETS)))
+
+
 def test_sets_need_max_labels(real):
   with pytest.raises(UserError, match='any number of classes.*config.data.max_labels'):
     open_source(dataclasses.replace(real, max_labels=0), 'validation')
@@ -124,3 +131,19 @@ def test_a_run_on_sets(real, tmp_path):
   rows = [json.loads(line)
           for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   assert any('train/accuracy' in row for row in rows)
+
+
+@pytest.mark.slow
+def test_a_training_finds_too_many_labels_at_its_start(real, tmp_path):
+  data = dataclasses.asdict(dataclasses.replace(
+      real, train_split='validation', test_split='', image_size=(8, 8),
+      label_key='original_label', max_labels=0))
+  with pytest.raises(UserError, match='has 3 labels.*max_labels=2; raise'):
+    train(dict(
+        total_steps=2, batch_size=8, eval_batch_size=8, data=data,
+        model=dict(variant='', patch_size=(4, 4), width=16, depth=1, mlp_dim=16,
+                   num_heads=2),
+        evaluators=(dict(name='real', test_split='validation', label_key='real_label',
+                         max_labels=2),)), str(tmp_path))
+  # Before the first step.
+  assert not (tmp_path / 'metrics.jsonl').read_text()

@@ -73,6 +73,7 @@ def test_evaluations_may_change_when_a_run_goes_on(config_file):
     ('--config.evaluators[0].shots=(0,)', 'whole numbers above 0'),
     ('--config.evaluators[0].shots=()', r'such as \(1, 5\)'),
     ('--config.evaluators[0].l2=(0,)', 'numbers above 0'),
+    ('--config.evaluators[0].l2=(1.0,8.0)', 'one strength unless select_l2'),
     ('--config.evaluators[0].seeds=0', 'above 0'),
     ('--config.evaluators[0].name=real', 'taken'),
     ('--config.evaluators[0].name=test', 'taken'),

@@ -61,29 +61,59 @@ def _with_scikit_learn(train, test, shots, seeds, candidates):
   return tested[best], candidates[best]
 
 
+def _by_dense_solve(train, test, shots, seeds, l2):
+  """Mean accuracy; the bias is one more feature, 100, regularised like all others."""
+  hits = []
+  for seed in range(seeds):
+    drawn, _ = draw(train[1], shots, seed)
+    mean, deviation = train[0][drawn].mean(0), train[0][drawn].std(0) + 1e-5
+    def features(x, mean=mean, deviation=deviation):
+      return np.pad((x - mean) / deviation, ((0, 0), (0, 1)), constant_values=100.0)
+    x, y = features(train[0][drawn]), 2.0 * np.eye(10)[train[1][drawn]] - 1
+    w = np.linalg.solve(x.T @ x + l2 * np.eye(x.shape[1]), x.T @ y)
+    hits.append(np.mean((features(test[0]) @ w).argmax(1) == test[1]))
+  return np.mean(hits)
+
+
+@pytest.mark.parametrize('settings, l2', [({}, 1024.0), ({'l2': (8.0,)}, 8.0)])
+def test_one_strength_as_in_a_dense_solve(digits, settings, l2):
+  train, test = digits
+  measured = FewShot(
+      _section(shots=(1, 5, 10), **settings), GivenFeatures(*train),
+      GivenFeatures(*test)).run(None)
+  assert list(measured) == ['1shot', '5shot', '10shot']
+  for shots in (1, 5, 10):
+    expected = _by_dense_solve(train, test, shots, 3, l2)
+    assert measured[f'{shots}shot'] == pytest.approx(expected, abs=1e-9)
+  assert list(FewShot.metrics(None, _section(**settings)))[0] == '1shot'
+
+
 def test_accuracy_and_l2_as_with_scikit_learn(digits):
   train, test = digits
   l2 = (0.01, 1.0, 100.0, 1e4)
   measured = FewShot(
-      _section(shots=(1, 10), seeds=2, l2=l2), GivenFeatures(*train),
+      _section(shots=(1, 10), seeds=2, l2=l2, select_l2=True), GivenFeatures(*train),
       GivenFeatures(*test)).run(None)
-  assert list(measured) == ['1shot', '1shot_l2', '10shot', '10shot_l2']
+  assert list(measured) == [
+      '1shot_selected', '1shot_l2', '10shot_selected', '10shot_l2']
   for shots in (1, 10):
     accuracy, best = _with_scikit_learn(train, test, shots, 2, l2)
-    assert measured[f'{shots}shot'] == pytest.approx(accuracy, abs=1e-9)
+    assert measured[f'{shots}shot_selected'] == pytest.approx(accuracy, abs=1e-9)
     assert measured[f'{shots}shot_l2'] == best
   # Ten real images per class tell ten digits apart.
-  assert measured['10shot'] > measured['1shot'] > 0.3 and measured['10shot'] > 0.8
+  one, ten = measured['1shot_selected'], measured['10shot_selected']
+  assert ten > one > 0.3 and ten > 0.8
 
 
 def test_the_test_split_has_no_part_in_the_choice(digits):
   train, (x, labels) = digits
-  settings = _section(shots=(5,), seeds=1)
+  settings = _section(shots=(5,), seeds=1, select_l2=True)
   measured = FewShot(settings, GivenFeatures(*train), GivenFeatures(x, labels))
   shuffled = np.random.default_rng(0).permutation(labels)
   other = FewShot(settings, GivenFeatures(*train), GivenFeatures(x, shuffled))
   assert measured.run(None)['5shot_l2'] == other.run(None)['5shot_l2']
-  assert other.run(None)['5shot'] < 0.2 < measured.run(None)['5shot']
+  assert other.run(None)['5shot_selected'] < 0.2
+  assert measured.run(None)['5shot_selected'] > 0.2
 
 
 def test_held_out_examples_are_never_drawn_ones(digits, monkeypatch):
@@ -98,8 +128,8 @@ def test_held_out_examples_are_never_drawn_ones(digits, monkeypatch):
       scored.append(len(x))
       return super().project(x)
   monkeypatch.setattr(fewshot, 'Ridge', Watched)
-  FewShot(_section(shots=(2,), seeds=1, held_out=77), GivenFeatures(x, labels),
-          GivenFeatures(*test)).run(None)
+  FewShot(_section(shots=(2,), seeds=1, held_out=77, select_l2=True),
+          GivenFeatures(x, labels), GivenFeatures(*test)).run(None)
   assert (fitted, scored) == ([20], [77, len(test[0])])
 
 
@@ -125,6 +155,8 @@ def test_nothing_left_to_choose_on():
   given = GivenFeatures(
       np.random.default_rng(0).normal(size=(12, 5)), labels, CLASSES[:3])
   with pytest.raises(UserError, match='draws all 12 images'):
-    FewShot(_section(shots=(4,)), given, given).run(None)
-  measured = FewShot(_section(shots=(4,), l2=(2.0,)), given, given).run(None)
+    FewShot(_section(shots=(4,), select_l2=True), given, given).run(None)
+  measured = FewShot(
+      _section(shots=(4,), l2=(2.0,), select_l2=True), given, given).run(None)
   assert measured['4shot_l2'] == 2.0
+  assert '4shot' in FewShot(_section(shots=(4,)), given, given).run(None)

@@ -5,11 +5,12 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from vit_jax.runtime.errors import UserError
-from vit_jax.sweep.directory import LockedError, hold_lock
+from vit_jax.sweep.directory import LockedError, hold_lock, is_locked
 
 _HOLD = '''
 import pathlib, sys, time
@@ -60,3 +61,27 @@ def test_a_file_system_without_locks_is_explained(
   with pytest.raises(UserError, match='Cannot lock .* file system that has them'):
     with hold_lock(tmp_path):
       pass
+  (tmp_path / '.lock').touch()
+  with pytest.raises(UserError, match='Cannot lock .* file system that has them'):
+    is_locked(tmp_path)
+
+
+def test_a_look_changes_nothing(tmp_path: pathlib.Path) -> None:
+  assert not is_locked(tmp_path) and not list(tmp_path.iterdir())
+  with hold_lock(tmp_path):
+    owner = (tmp_path / '.lock').read_text()
+    assert is_locked(tmp_path)
+    assert (tmp_path / '.lock').read_text() == owner
+  assert not is_locked(tmp_path)
+
+
+def test_a_look_does_not_keep_a_worker_away(tmp_path: pathlib.Path) -> None:
+  with hold_lock(tmp_path):
+    pass
+  with open(tmp_path / '.lock', encoding='utf-8') as looking:
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    timer = threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN))
+    timer.start()
+    with hold_lock(tmp_path):
+      pass
+    timer.join()

@@ -29,7 +29,7 @@ def _expected(name, step, *, peak, total, warmup, cooldown, end, timescale):
     'cosine': end + (peak - end) * (1 + math.cos(math.pi * done)) / 2,
     'rsqrt': peak / math.sqrt(1 + elapsed / timescale),
     # Of 100 steps, with the defaults.
-    'piecewise': peak * 0.1 ** sum(step >= drop for drop in (30, 60, 90)),
+    'piecewise': peak * 0.1 ** sum(step > drop for drop in (30, 60, 90)),
   }[name]
   if warmup:
     value *= min(1.0, step / warmup)
@@ -88,15 +88,19 @@ def test_hand_values():
 
 
 def test_drops_of_published_protocols():
-  """VTAB's example: 2500 steps with drops at 750, 1500 and 2250; BiT's schedules."""
-  rates = _rates(0.01, 2500, [0, 749, 750, 1499, 1500, 2249, 2250], name='piecewise')
+  """VTAB's example: 2500 steps with drops at 750, 1500 and 2250; BiT's schedules.
+
+  The first step with the lower rate comes after the boundary, as with
+  tf.train.piecewise_constant.
+  """
+  rates = _rates(0.01, 2500, [0, 750, 751, 1500, 1501, 2250, 2251], name='piecewise')
   np.testing.assert_allclose(
     rates, [0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5], rtol=1e-12)
-  rates = _rates(0.003, 10_000, [250, 500, 2999, 3000, 6000, 9000],
+  rates = _rates(0.003, 10_000, [250, 500, 3000, 3001, 6001, 9001],
                  name='piecewise', warmup_steps=500)
   np.testing.assert_allclose(
     rates, [0.0015, 0.003, 0.003, 3e-4, 3e-5, 3e-6], rtol=1e-12)
-  rates = _rates(0.003, 500, [199, 200, 300, 400], name='piecewise',
+  rates = _rates(0.003, 500, [200, 201, 301, 401], name='piecewise',
                  drop_at=(0.4, 0.6, 0.8))
   np.testing.assert_allclose(rates, [0.003, 3e-4, 3e-5, 3e-6], rtol=1e-12)
 

@@ -18,7 +18,7 @@ from vit_jax.config.sections import (
 from vit_jax.models import variants
 from vit_jax.objectives import losses
 from vit_jax.objectives.classification import Classification
-from vit_jax.training import optimizers, schedules
+from vit_jax.training import keys, optimizers, schedules
 from vit_jax.training import state as state_lib
 from vit_jax.training import step as step_lib
 
@@ -146,6 +146,28 @@ def test_randomness_follows_the_seed_and_the_step_alone():
   resumed, _, _ = _run(
       steps=1, model=model, seed=1, state=state, optimizer=optimizer)
   assert resumed == first[2:]
+
+
+def test_warm_up_of_the_moving_average():
+  optimizer = optax.sgd(1.0)
+  step = step_lib.make_train_step(
+      optimizer, lambda batch, key: batch,
+      lambda params, examples, key: (-params['w'] * examples, {}),
+      ema_decay=0.2, ema_warmup=True)
+  state = state_lib.create({'w': jnp.float32(0)}, optimizer, ema=True)
+  expected = 0.0
+  for n, decay in enumerate([1 / 10, 2 / 11, 0.2, 0.2]):
+    state, _ = step(state, jnp.float32(1), 0, _rates(0))
+    expected = decay * expected + (1 - decay) * (n + 1)  # w grows by 1 a step
+    assert float(state.ema['w']) == pytest.approx(expected, rel=1e-6)
+
+
+def test_keys_of_parameters_and_steps_differ():
+  def children(purpose):
+    key = keys.of_purpose(3, purpose)
+    return {tuple(jax.random.key_data(jax.random.fold_in(key, i)).tolist())
+            for i in range(5)}
+  assert len(children('parameters') | children('steps')) == 10
 
 
 def test_accumulated_metrics_are_averages():

@@ -19,6 +19,10 @@ def check(config: Config) -> Config:
     raise UserError(
         f'config.batch_size {config.batch_size} does not divide into '
         f'config.accum_steps {config.accum_steps} equal parts.')
+  if config.ema_warmup and not config.ema_decay:
+    raise UserError(
+        'config.ema_warmup is True, but config.ema_decay=0.0 means no average. Set the '
+        'decay, such as 0.9999, or leave the warm-up out.')
   evaluator_settings.check_evaluators(config)
   return config
 

@@ -23,6 +23,15 @@ def check_evaluators(config: Config) -> None:
     if not data.test_split:
       raise UserError(f'config.{key}.test_split is not set, and config.data.test_split '
                       'is not either; give one of them.')
+    if section.kind == 'fewshot' and len(section.l2) > 1 and not section.select_l2:
+      raise UserError(
+          f'config.{key}.l2 is {section.l2!r}; few-shot accuracy takes one strength '
+          'unless select_l2 is True. Give one, or set that.')
+    if (section.kind == 'label_map') != bool(section.label_map):
+      raise UserError(
+          f'config.{key} of kind {section.kind!r} has label_map={section.label_map!r}; '
+          "kind 'label_map', and no other, takes the path of a JSON file. Change one "
+          'of them.')
 
 
 def _check_name(name: str, key: str, seen: set[str]) -> None:

@@ -4,7 +4,10 @@ A label is the number of a class or, where `config.data.max_labels` is set, an a
 of that length with the numbers of any of the classes, filled up with -1.
 """
 
-from collections.abc import Sequence
+import collections
+import contextlib
+from collections.abc import Iterable, Sequence
+from concurrent import futures
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -137,6 +140,17 @@ class Source:
             f'{self.describe(i)} has label {number}, expected 0 to '
             f'{self.num_classes - 1}; prepare the data set again.')
     return self._pack(i, classes)
+
+  def check_labels(self, examples: Iterable[int], threads: int = 16) -> None:
+    """Raises UserError if one of these examples has more labels than the settings say.
+
+    Reads their records, but decodes no image. What cannot be read is left to `read`.
+    """
+    def check(i: int) -> None:
+      with contextlib.suppress(DataError):
+        self.read(i)
+    with futures.ThreadPoolExecutor(threads) as pool:
+      collections.deque(pool.map(check, examples), maxlen=0)
 
   def _pack(self, i: int, classes: list[int]) -> Label:
     if not self.label_shape:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 KINDS = {
     'classify': 'vit_jax.evaluators.classify:Classify',
+    'label_map': 'vit_jax.evaluators.label_map:LabelMapEvaluator',
     'fewshot': 'vit_jax.evaluators.fewshot:FewShot',
     'probe': 'vit_jax.evaluators.probe:LinearProbe',
     'knn': 'vit_jax.evaluators.neighbours:Neighbours',

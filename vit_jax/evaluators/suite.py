@@ -24,6 +24,18 @@ class EvaluatorSuite:
   """Named evaluators; those that look at the same data share its features."""
   evaluators: tuple[tuple[EvaluatorSection, Evaluator], ...]
   features: tuple[FrozenFeatures, ...]
+  # Splits whose labels are sets of classes.
+  label_sets: tuple[Input, ...] = ()
+
+  def check_labels(self) -> None:
+    """Raises UserError for an image with more labels than `max_labels`.
+
+    Reads all records with sets of labels, each process its share, so that a training
+    does not find out at its first evaluation.
+    """
+    for data_input in self.label_sets:
+      data_input.source.check_labels(range(
+          jax.process_index(), data_input.num_examples, jax.process_count()))
 
   def run(self, params: Any, number: int = 0) -> dict[str, float]:
     """{'<evaluator>/<metric>': value}; floats, equal on every process.
@@ -57,7 +69,7 @@ def open_suite(job: Job, class_names: Sequence[str],
     UserError: for data that is missing or doesn't suit the model.
   """
   features: dict[tuple, FrozenFeatures] = {}
-  opened = []
+  opened, label_sets = [], []
   for section in sections:
     key = evaluator_settings.key_of(job.config, section)
     data = evaluator_settings.data_section(job.config, section)
@@ -68,12 +80,16 @@ def open_suite(job: Job, class_names: Sequence[str],
       evaluator = cast(type[FeatureEvaluator], kind)(section, train, test, key)
     else:
       test = _split_pass(job, data, data.test_split, section, key, reuse)
-      # The run's own splits have its classes.
-      if section in job.config.evaluators and _learns_classes(job.config):
+      if test.input.label_shape:
+        label_sets.append(test.input)
+      # The run's own splits have its classes, and a map tells which correspond.
+      if (section in job.config.evaluators and not section.label_map
+          and _learns_classes(job.config)):
         _check_classes(test.input, list(class_names), key)
       evaluator = cast(type[HeadEvaluator], kind)(section, job, test, reuse.programs)
     opened.append((section, evaluator))
-  return EvaluatorSuite(tuple(opened), tuple(features.values()))
+  return EvaluatorSuite(
+      tuple(opened), tuple(features.values()), tuple(label_sets))
 
 
 def _frozen(job: Job, data: DataSection, split: str, section: EvaluatorSection,

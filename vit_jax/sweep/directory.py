@@ -13,7 +13,9 @@ import fcntl
 import json
 import os
 import pathlib
+import random
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -204,14 +206,9 @@ def hold_lock(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
                     'you may write to.') from e
   with file:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+      _lock(file, wait)
     except OSError as e:
-      if e.errno in _LOCKED:
-        raise LockedError(_owner(file)) from e
-      raise UserError(
-          f'Cannot lock {folder / _LOCK}: {e.strerror}. Workers of a sweep guard their '
-          'runs by locks on files; give a --workdir on a file system that has them.'
-      ) from e
+      raise _no_locks(folder, e) from e
     file.seek(0)
     file.truncate()
     file.write(f'process {os.getpid()} on {socket.gethostname()}')
@@ -220,12 +217,50 @@ def hold_lock(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def is_locked(folder: pathlib.Path) -> bool:
-  """Whether another process holds the lock of a folder that exists."""
+  """Whether another process holds the lock of a folder; changes nothing there.
+
+  For a moment it has a shared lock, which `hold_lock` does not take for an owner's.
+  """
   try:
-    with hold_lock(folder):
-      return False
-  except LockedError:
-    return True
+    with open(folder / _LOCK, encoding='utf-8') as file:
+      return not _is_shared(file)
+  except FileNotFoundError:
+    return False
+  except OSError as e:
+    raise _no_locks(folder, e) from e
+
+
+def _lock(file: TextIO, wait: bool) -> None:
+  """Locks the file for its owner, see `hold_lock`; other failures are OSErrors."""
+  while True:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+      return
+    except OSError as e:
+      if e.errno not in _LOCKED:
+        raise
+      if not _is_shared(file):
+        raise LockedError(_owner(file)) from e
+    # Somebody was looking, or trying as well.
+    time.sleep(random.uniform(0, 0.01))
+
+
+def _is_shared(file: TextIO) -> bool:
+  """Whether nobody owns the lock of an open file; others may look at the same time."""
+  try:
+    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except OSError as e:
+    if e.errno not in _LOCKED:
+      raise
+    return False
+  fcntl.flock(file, fcntl.LOCK_UN)
+  return True
+
+
+def _no_locks(folder: pathlib.Path, e: OSError) -> UserError:
+  return UserError(
+      f'Cannot lock {folder / _LOCK}: {e.strerror}. Workers of a sweep guard their '
+      'runs by locks on files; give a --workdir on a file system that has them.')
 
 
 def _owner(file: TextIO) -> str:

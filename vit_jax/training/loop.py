@@ -67,7 +67,7 @@ def train(config: Any, workdir: str, reuse: Reuse | None = None) -> dict[str, fl
   # With several processes JAX's preemption service owns SIGTERM, so that all of them
   # stop at the same step.
   stop_request = StopRequest() if jax.process_count() == 1 else StopRequest(())
-  with stop_request as stop, futures.ThreadPoolExecutor(2) as background:
+  with stop_request as stop, futures.ThreadPoolExecutor(3) as background:
     return _Run(config, workdir, mesh, stop, background, reuse or Reuse()).run()
 
 
@@ -149,9 +149,12 @@ class _Run:
     compiling = self.background.submit(self.reuse.programs.get, TrainStep(
         self.job.setup, self.input.remaining, self.input.stored_shape,
         self.input.label_shape))
+    checking = None if start else self.background.submit(self.evaluators.check_labels)
     state = self._first_state(store, start)
     train_step = compiling.result()
     self.reader.result()
+    if checking:
+      checking.result()
     progress = Progress(
         self.total_steps, config.batch_size, objectives.find(config.objective).shown,
         silent=not self.main)

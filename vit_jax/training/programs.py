@@ -24,7 +24,7 @@ from vit_jax.objectives.objective import Objective, check_returned
 from vit_jax.parallel import auto_mesh, rules
 from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.runtime.errors import UserError, warn
-from vit_jax.training import optimizers
+from vit_jax.training import keys, optimizers
 from vit_jax.training import state as state_lib
 from vit_jax.training import step as step_lib
 from vit_jax.training.compiler_options import compiler_options
@@ -82,7 +82,7 @@ class Setup:
 
   def init(self, seed: jax.typing.ArrayLike) -> TrainState:
     params = layout.init(
-        self.model, jax.random.key(seed), self.config.data.image_size)
+        self.model, keys.of_purpose(seed, 'parameters'), self.config.data.image_size)
     return state_lib.create(params, self.optimizer, ema=self.config.ema_decay > 0)
 
   def abstract_batch(self, batch_size: int, stored_shape: tuple[int, ...],
@@ -150,7 +150,8 @@ class TrainStep:
     objective = setup.objective(self.remaining)
     step = step_lib.make_train_step(
         setup.optimizer, objective.prepare, objective.loss,
-        accum_steps=config.accum_steps, ema_decay=config.ema_decay)
+        accum_steps=config.accum_steps, ema_decay=config.ema_decay,
+        ema_warmup=config.ema_warmup)
     jitted = jax.jit(
         step, donate_argnums=0,
         out_shardings=(_shardings(setup), mesh_lib.replicated(setup.mesh)))

@@ -57,8 +57,9 @@ def _shape(
     case 'piecewise':
       # Drops count from the start of the run, as in the protocols of VTAB
       # (arXiv 1910.04867) and BiT (arXiv 1912.11370), whose steps are 30, 60 and
-      # 90% or 40, 60 and 80% of the run.
-      drops = sum(step >= round(at * total_steps) for at in section.drop_at)
+      # 90% or 40, 60 and 80% of the run. The step at a boundary still has the rate
+      # before it, as with tf.train.piecewise_constant.
+      drops = sum(step > round(at * total_steps) for at in section.drop_at)
       return peak * section.drop_factor ** drops
   raise AssertionError(section.name)
 

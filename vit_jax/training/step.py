@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vit_jax.training import keys
 from vit_jax.training.state import TrainState
 
 
@@ -32,6 +33,7 @@ Loss = Callable[[Any, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 def make_train_step(
     optimizer: optax.GradientTransformation, prepare: Callable[[Any, jax.Array], Any],
     loss: Loss, *, accum_steps: int = 1, ema_decay: float = 0.0,
+    ema_warmup: bool = False,
 ) -> Callable[[TrainState, Any, jax.typing.ArrayLike, Rates],
               tuple[TrainState, dict[str, jax.Array]]]:
   """The function that `jax.jit` compiles once per run.
@@ -45,6 +47,8 @@ def make_train_step(
       the examples it is given.
     accum_steps: into how many parts the batch is split for the gradients.
     ema_decay: decay of the moving average, if the state has one.
+    ema_warmup: at most (1 + n) / (10 + n) after n updates, so that the average soon
+      forgets the first parameters.
 
   Returns:
     `step(state, batch, seed, rates) -> (state, metrics)`. `metrics` has `loss`,
@@ -55,7 +59,7 @@ def make_train_step(
 
   def step(state: TrainState, batch: Any, seed: jax.typing.ArrayLike,
            rates: Rates) -> tuple[TrainState, dict[str, jax.Array]]:
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    key = jax.random.fold_in(keys.of_purpose(seed, 'steps'), state.step)
     prepare_key, model_key = jax.random.split(key)
     examples = prepare(batch, prepare_key)
     value, metrics, grads = accumulate(
@@ -66,7 +70,10 @@ def make_train_step(
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
-      ema = optax.incremental_update(params, ema, 1 - ema_decay)
+      decay = ema_decay
+      if ema_warmup:
+        decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+      ema = optax.incremental_update(params, ema, 1 - decay)
     # The norm of the new parameters tells, before they are saved, that an update
     # has made them infinite although the loss was not.
     metrics = {'loss': value, 'grad_norm': optax.global_norm(grads),

@@ -63,6 +63,8 @@ class Config:
   ema_decay: float = setting(
       0.0, 'Decay of the exponential moving average of the parameters; 0: none.',
       rule=probability(one=False))
+  ema_warmup: bool = setting(
+      False, 'The decay is at most (1 + n) / (10 + n) after n updates: for short runs.')
   objective: str = setting(
       'classification', 'What is minimised and measured: a row of the table in '
       "vit_jax/objectives/__init__.py, or 'package.module:name' of one's own.")

@@ -16,7 +16,8 @@ class EvaluatorSection:
   """One more evaluation, beside those of `data.val_split` and `data.test_split`."""
   name: str = setting('', "Names the results, such as 'real' in 'real/accuracy'.")
   kind: str = setting(
-      'classify', "'classify' (the model's own head), or on frozen features: 'fewshot' "
+      'classify', "'classify' (the model's own head), 'label_map' (the same on classes "
+      "that correspond to sets of the model's), or on frozen features: 'fewshot' "
       "(least squares on a few images per class), 'probe' (logistic regression), "
       "'knn'; or 'package.module:name' of one's own, see "
       'vit_jax/evaluators/evaluator.py.')
@@ -36,6 +37,10 @@ class EvaluatorSection:
   train_split: str = _of_data_set(
       '', "As in `data`; of frozen features, as 'classify' does not train.")
   test_split: str = _of_data_set('', 'As in `data`.')
+  label_map: str = setting(
+      '', "'label_map': a JSON file, {class of the data: [numbers of the model's]}.")
+  restrict_classes: bool = setting(
+      False, "'label_map': predict among the classes of the map alone.")
   layer: str = setting(
       'pre_logits', 'Which intermediate of the model the features are; tokens are '
       'averaged.')
@@ -46,7 +51,11 @@ class EvaluatorSection:
       3, "'fewshot': how many draws of the images are averaged.", rule=above(0))
   l2: tuple = setting(
       (), "'fewshot', 'probe': strengths of the regularisation to choose from; (): "
-      'those of the kind, see vit_jax/evaluators/.', rule=numbers())
+      "those of the kind, see vit_jax/evaluators/. 'fewshot' has a single one, 1024, "
+      'unless `select_l2`.', rule=numbers())
+  select_l2: bool = setting(
+      False, "'fewshot': choose among `l2` on training images that were not drawn; its "
+      "results are '5shot_selected'.")
   held_out: int = setting(
       5000, "'fewshot', 'probe': how many training images choose among them, at most.",
       rule=above(0))
