@@ -70,6 +70,11 @@ def test_wrong_settings_say_what_is_right(config_file, word, message):
     config_lib.load(config_file, [word])
 
 
+def test_a_warm_up_of_no_average():
+  with pytest.raises(UserError, match='ema_warmup is True, but config.ema_decay=0.0'):
+    config_lib.check(config_lib.from_dict({'total_steps': 1, 'ema_warmup': True}))
+
+
 def test_unknown_key_in_the_file(tmp_path):
   path = tmp_path / 'wrong.py'
   path.write_text('def get_config():\n  return {"optimiser": {"name": "sgd"}}\n')
