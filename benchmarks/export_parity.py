@@ -65,7 +65,8 @@ def export(folder: pathlib.Path) -> None:
     lines = {to: convert.convert(case / 'ours', case / to, to, verification=False)[1:]
              for to in ('hf', 'timm')}
     images, rest = read_image_files(photos, data)
-    images = augment.eval_images(jnp.asarray(images), rest, data.image_size, data.value_range)
+    images = augment.eval_images(
+        jnp.asarray(images), rest, data.image_size, data.value_range)
     logits, _ = model.apply({'params': orbax_arrays.nest(flat)}, images)
     (case / 'ours.json').write_text(json.dumps({
         'lines': lines, 'probabilities': np.asarray(jax.nn.softmax(logits)).tolist()}))

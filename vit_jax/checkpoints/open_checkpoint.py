@@ -207,10 +207,10 @@ def _read_folder(stack: contextlib.ExitStack, path: epath.Path, averaged: bool
                  ) -> Contents:
   """Of Hugging Face or timm; the weights may be in several files."""
   found = [path / name for name in _IN_FOLDER if regular_file.is_file(path / name)][:1]
-  for index in [name for name in _SHARDS if not found and regular_file.is_file(path / name)]:
+  for index in () if found else _SHARDS:
     with nonsense_is_an_error(path, index):
       shards = json_file.read(path / index).get('weight_map', {}).values()
-      found = [path / name for name in sorted(set(shards))]
+      found = found or [path / name for name in sorted(set(shards))]
   if not found:
     raise UserError(
         f'{path} holds no checkpoint: expected {", ".join(_IN_FOLDER)}, an exported '
