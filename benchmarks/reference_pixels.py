@@ -4,6 +4,9 @@ In an environment of its own, with torch, torchvision, transformers and timm:
 
   python benchmarks/reference_pixels.py tests/golden
 
+and, beside the folder, `checkpoints/files/raw_and_averaged.pth.tar`, as timm's training
+script saves a model and its average.
+
 Each case is what the library itself saves of a tiny random model, an image, and the
 logits after the library's own preprocessing of the image.
 """
@@ -24,6 +27,7 @@ import timm  # noqa: E402
 import timm.models  # noqa: E402
 import transformers  # noqa: E402
 from PIL import Image  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 from timm.data import create_transform, resolve_data_config  # noqa: E402
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -43,6 +47,10 @@ def main(folder: str) -> None:
     (top / case / 'meta.json').write_text(json.dumps(
         {'source': source, 'layout': 'image in io.npz is NHWC in [-1, 1]; the model '
          "was fed the library's own preprocessing of its pixels"}, indent=1) + '\n')
+  raw = load_file(top / 'timm_pixels' / 'model.safetensors')
+  torch.save({'epoch': 3, 'arch': 'vit', 'state_dict': raw,
+              'state_dict_ema': {name: x + 1 for name, x in raw.items()}},
+             top.parent / 'checkpoints' / 'files' / 'raw_and_averaged.pth.tar')
 
 
 def _hugging_face(folder: pathlib.Path, image: Image.Image) -> tuple[str, np.ndarray]:

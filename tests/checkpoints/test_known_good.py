@@ -6,8 +6,10 @@ import shutil
 import golden
 import pytest
 
+from vit_jax.checkpoints.code_bases.table import FORMATS
 from vit_jax.checkpoints.code_bases.timm_architectures import ARCHITECTURES
 from vit_jax.checkpoints.load import load
+from vit_jax.models import variants
 from vit_jax.runtime.errors import UserError
 
 
@@ -52,3 +54,18 @@ def test_an_impossible_epsilon(eps, tmp_path):
   path = _changed('hf_pixels', tmp_path / 'x', layer_norm_eps=eps)
   with pytest.raises(UserError, match='layer_norm_eps'):
     load(path)
+
+
+@pytest.mark.parametrize('bias, norm, words', [
+    (True, False, ''), (False, True, ''),
+    (True, True, 'a bias of the patches together'),
+    (False, False, 'a patch embedding without bias')])
+def test_timm_has_a_patch_bias_exactly_without_pre_norm(bias, norm, words):
+  model = variants.create(
+      '', 3, patch_size=8, width=32, depth=2, mlp_dim=64, num_heads=2, patch_bias=bias,
+      pre_norm=norm)
+  if not words:
+    FORMATS['timm'].check_holds(model)
+    return
+  with pytest.raises(UserError, match=f'has no place for {words}'):
+    FORMATS['timm'].check_holds(model)

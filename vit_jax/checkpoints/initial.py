@@ -39,7 +39,8 @@ def with_pixels(config: Config, workdir: str) -> Config:
       augreg.resolve(path, config.init.augreg_bucket), image_size=size,
       hints={'pool': model.pool, 'num_heads': model.num_heads or 1},
       position_grid=config.init.position_grid or None, best=False,
-      any_architecture=config.init.any_architecture) as checkpoint:
+      any_architecture=config.init.any_architecture,
+      averaged=config.init.averaged) as checkpoint:
     if pixels.are_plain(checkpoint.model):
       return config
     found = checkpoint.model.options
@@ -118,7 +119,8 @@ def _adapted(path: str, job: Job, class_names: Sequence[str] = ()
   with open_checkpoint(
       augreg.resolve(path, init.augreg_bucket), hints=hints,
       image_size=job.config.data.image_size, position_grid=init.position_grid or None,
-      best=False, any_architecture=init.any_architecture) as checkpoint:
+      best=False, any_architecture=init.any_architecture,
+      averaged=init.averaged) as checkpoint:
     yield checkpoint, *pretrained.adapt(
         checkpoint, model, _grid(job), head=init.head, pre_logits=init.pre_logits,
         position_resize=init.position_resize, class_names=class_names)

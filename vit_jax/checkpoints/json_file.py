@@ -5,6 +5,7 @@ from typing import Any
 
 from etils import epath
 
+from vit_jax.checkpoints import regular_file
 from vit_jax.runtime.errors import UserError
 
 # Names of 21,843 classes with their descriptions take about 2 MiB.
@@ -17,7 +18,7 @@ def read(path: epath.Path) -> dict[str, Any]:
   Raises:
     UserError: for anything that is no JSON object.
   """
-  if not path.is_file():
+  if not regular_file.is_file(path):
     return {}
   try:
     size = path.stat().length

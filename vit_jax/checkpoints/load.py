@@ -64,7 +64,7 @@ def fitted(
     path: epath.PathLike, *, image_size: int | tuple[int, int] | None = None,
     position_grid: int | Grid | None = None, head: str = 'auto',
     pre_logits: str = 'drop', position_resize: str = 'auto',
-    any_architecture: bool = False, **overrides: Any
+    any_architecture: bool = False, averaged: bool = True, **overrides: Any
 ) -> Iterator[tuple[Model, Grid | None, dict[str, Weight], Report]]:
   """(model, grid, weights, report): complete weights of a checkpoint, still unread.
 
@@ -73,14 +73,14 @@ def fitted(
     image_size: (height, width) of the images.
     position_grid: (h, w) of the file's positions, where it can't say.
     head, pre_logits, position_resize: see `pretrained.adapt`.
-    any_architecture: see `open_checkpoint`.
+    any_architecture, averaged: see `open_checkpoint`.
     **overrides: options of the model.
   """
   size = _pair('image_size', image_size)
   with open_checkpoint(
       path, overrides, image_size=size,
       position_grid=_pair('position_grid', position_grid),
-      any_architecture=any_architecture) as checkpoint:
+      any_architecture=any_architecture, averaged=averaged) as checkpoint:
     _check_intact(checkpoint)
     # What was settled while opening holds for the result too.
     model = checkpoint.detected.create(overrides)

@@ -16,6 +16,7 @@ from vit_jax.checkpoints import (
   json_file,
   npz,
   orbax_arrays,
+  regular_file,
   safetensors_file,
   torch_file,
 )
@@ -40,11 +41,14 @@ from vit_jax.runtime.file_errors import unreachable_is_an_error
 CHANGES = ('num_classes', 'representation_size', 'scan', 'dtype', 'param_dtype')
 
 _READERS = {'.npz': npz.read, '.safetensors': safetensors_file.read,
-            '.bin': torch_file.read, '.pt': torch_file.read, '.pth': torch_file.read}
+            **dict.fromkeys(('.bin', '.pt', '.pth', '.pth.tar', '.ckpt'),
+                            torch_file.read_groups)}
 # Weights of Hugging Face and timm in a folder, in the order of preference.
 _IN_FOLDER = ('model.safetensors', 'pytorch_model.bin')
 _PREPROCESSOR = 'preprocessor_config.json'  # of Hugging Face
-_SHARDS = 'model.safetensors.index.json'
+_SHARDS = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
+# What wrappers of PyTorch's training put before every name.
+_PREFIXES = ('module.', '_orig_mod.', 'model.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +68,7 @@ def open_checkpoint(
     path: epath.PathLike, overrides: Mapping[str, Any] | None = None, *,
     image_size: tuple[int, int] | None = None, position_grid: Grid | None = None,
     hints: Mapping[str, Any] | None = None, best: bool = True,
-    any_architecture: bool = False) -> Iterator[Checkpoint]:
+    any_architecture: bool = False, averaged: bool = True) -> Iterator[Checkpoint]:
   """A `Checkpoint` of a file or folder, see `load`.
 
   Args:
@@ -76,6 +80,7 @@ def open_checkpoint(
     hints: settings to fall back on where the file leaves a choice.
     best: of a work directory, the best checkpoint rather than the newest.
     any_architecture: read timm's architectures that were not compared with ours, too.
+    averaged: of a file with raw and averaged weights, read the averaged ones.
 
   Raises:
     UserError: for a damaged or incomplete checkpoint, one of another architecture,
@@ -86,7 +91,8 @@ def open_checkpoint(
   (name, subtree), hints = _split(path), hints or {}
   with contextlib.ExitStack() as stack:
     contents = dataclasses.replace(
-        _read(stack, name, subtree, best), any_architecture=any_architecture)
+        _read(stack, name, subtree, best, averaged),
+        any_architecture=any_architecture)
     try:
       code_base, detected = _recognise(contents, said)
     except AmbiguousError as e:
@@ -94,6 +100,7 @@ def open_checkpoint(
         raise
       said[e.field] = hints[e.field]
       code_base, detected = _recognise(contents, said)
+    detected = dataclasses.replace(detected, notes=detected.notes + contents.notes)
     if position_grid:
       detected = dataclasses.replace(detected, grid=tuple(position_grid))
     model = detected.create(said)
@@ -107,7 +114,7 @@ def open_checkpoint(
 def list_stored(path: epath.PathLike) -> dict[str, Weight]:
   """Names, shapes and dtypes in a file, whatever it holds."""
   with contextlib.ExitStack() as stack:
-    return _read(stack, *_split(path), best=True).weights
+    return _read(stack, *_split(path), best=True, averaged=True).weights
 
 
 def shapes_of(model: Model, grid: Grid | None) -> dict[str, tuple[int, ...]]:
@@ -173,48 +180,86 @@ def _split(path: epath.PathLike) -> tuple[str, str]:
   return (match[1], match[2].strip('/')) if match else (path, '')
 
 
-def _read(stack: contextlib.ExitStack, name: str, subtree: str, best: bool) -> Contents:
+def _read(stack: contextlib.ExitStack, name: str, subtree: str, best: bool,
+          averaged: bool) -> Contents:
   """What is at a path; readable until the stack is closed."""
   path = epath.Path(name)
   with unreachable_is_an_error(path):
-    return own.read(path, best) or _read_file(stack, path, subtree)
+    return own.read(path, best) or _read_file(stack, path, subtree, averaged)
 
 
-def _read_file(stack: contextlib.ExitStack, path: epath.Path, subtree: str
-               ) -> Contents:
+def _read_file(stack: contextlib.ExitStack, path: epath.Path, subtree: str,
+               averaged: bool) -> Contents:
   if path.is_dir():
-    return _read_folder(stack, path)
-  if not path.is_file():
+    return _read_folder(stack, path, averaged)
+  if not regular_file.is_file(path):
     raise UserError(
         f'There is no {path}: it is not the work directory of a run, nor a folder or '
         'file of weights. Give an existing checkpoint.')
-  if path.suffix not in _READERS:
-    raise UserError(
-        f'{path} has no known ending; expected one of {", ".join(_READERS)}, or a '
-        'folder.')
-  weights = stack.enter_context(_READERS[path.suffix](path))
+  weights, notes = _read_weights(stack, path, averaged)
   return Contents(path, 'npz' if path.suffix == '.npz' else 'tensors', weights,
                   json_file.read(path.parent / 'config.json'),
-                  json_file.read(path.parent / _PREPROCESSOR), subtree=subtree)
+                  json_file.read(path.parent / _PREPROCESSOR), subtree=subtree,
+                  notes=notes)
 
 
-def _read_folder(stack: contextlib.ExitStack, path: epath.Path) -> Contents:
-  """Of Hugging Face or timm; the weights may be in several safetensors files."""
-  whole = [path / name for name in _IN_FOLDER if (path / name).is_file()]
-  if whole:
-    weights = stack.enter_context(_READERS[whole[0].suffix](whole[0]))
-  elif (path / _SHARDS).is_file():
-    with nonsense_is_an_error(path, _SHARDS):
-      index = json_file.read(path / _SHARDS).get('weight_map', {})
-      shards = [path / name for name in sorted(set(index.values()))]
-    weights = {}
-    for shard in shards:
-      weights |= stack.enter_context(safetensors_file.read(shard))
-  else:
+def _read_folder(stack: contextlib.ExitStack, path: epath.Path, averaged: bool
+                 ) -> Contents:
+  """Of Hugging Face or timm; the weights may be in several files."""
+  found = [path / name for name in _IN_FOLDER if regular_file.is_file(path / name)][:1]
+  for index in () if found else _SHARDS:
+    with nonsense_is_an_error(path, index):
+      shards = json_file.read(path / index).get('weight_map', {}).values()
+      found = found or [path / name for name in sorted(set(shards))]
+  if not found:
     raise UserError(
         f'{path} holds no checkpoint: expected {", ".join(_IN_FOLDER)}, an exported '
         'model (model.json) or the work directory of a run (config.json and '
         'checkpoints).')
+  weights: dict[str, Weight] = {}
+  notes: tuple[str, ...] = ()
+  for file in found:
+    part, notes = _read_weights(stack, file, averaged)
+    weights |= part
   return Contents(path, 'tensors', weights, json_file.read(path / 'config.json'),
-                  json_file.read(path / _PREPROCESSOR))
+                  json_file.read(path / _PREPROCESSOR), notes=notes)
 
+
+def _read_weights(stack: contextlib.ExitStack, path: epath.Path, averaged: bool
+                  ) -> tuple[dict[str, Weight], tuple[str, ...]]:
+  """(weights of a file, which were left aside)."""
+  endings = [ending for ending in _READERS if path.name.endswith(ending)]
+  if not endings:
+    raise UserError(
+        f'{path} has no known ending; expected one of {", ".join(_READERS)}, or a '
+        'folder.')
+  found = stack.enter_context(_READERS[endings[0]](path))
+  if endings[0] == '.npz':
+    return found, ()
+  if endings[0] == '.safetensors':
+    return _without_prefixes(path, found), ()
+  keys = [key for key in found if (key in torch_file.AVERAGED) == averaged]
+  key = (keys or list(found))[0]
+  notes = tuple(
+      f'{other}: {key} is read; --averaged={"false" if averaged else "true"} chooses '
+      'the other' for other in found if other != key)
+  return _without_prefixes(path, found[key]), notes
+
+
+def _without_prefixes(path: epath.Path, weights: dict[str, Weight]
+                      ) -> dict[str, Weight]:
+  """Without what wrappers put before every name.
+
+  Raises:
+    UserError: for files of several models.
+  """
+  for kind in ('teacher', 'student'):
+    if any(name.startswith((f'{kind}.', f'{kind}_')) for name in weights):
+      raise UserError(
+          f'{path} holds a {kind} beside other parts. Give one model alone, without '
+          f"the prefix: torch.save({{k.removeprefix('{kind}.'): v for k, v in "
+          f"state.items() if k.startswith('{kind}.')}}, FILE).")
+  while weights and (shared := next(
+      (x for x in _PREFIXES if all(n.startswith(x) for n in weights)), '')):
+    weights = {name.removeprefix(shared): w for name, w in weights.items()}
+  return weights

@@ -51,9 +51,25 @@ _DAMAGE = (
     NotImplementedError)
 
 
+# Keys of averaged weights in files of training scripts, and of others.
+AVERAGED = ('state_dict_ema', 'model_ema')
+_RAW = ('state_dict', 'model')
+
+
 @contextlib.contextmanager
 def read(path: epath.PathLike) -> Iterator[dict[str, Weight]]:
-  """{name: Weight} of all tensors; valid inside the block.
+  """{name: Weight} of the first of `read_groups`."""
+  with read_groups(path) as groups:
+    yield next(iter(groups.values()))
+
+
+@contextlib.contextmanager
+def read_groups(path: epath.PathLike) -> Iterator[dict[str, dict[str, Weight]]]:
+  """{key: {name: Weight}} of all sets of tensors; valid inside the block.
+
+  Training scripts put the weights beside an epoch or an optimizer, and averaged ones
+  beside them. Those come first, as timm prefers them. '' is the key of a file that
+  holds weights alone.
 
   Raises:
     UserError: for a damaged file, a pickle of anything but tensors and plain values,
@@ -71,11 +87,12 @@ def read(path: epath.PathLike) -> Iterator[dict[str, Weight]]:
       file.seek(0)
       archive = stack.enter_context(zipfile.ZipFile(file))
       npz.check_sizes(path, archive, size)
-      weights = _weights(path, archive)
-    yield weights
+      groups = _groups(path, archive)
+    yield groups
 
 
-def _weights(path: epath.Path, archive: zipfile.ZipFile) -> dict[str, Weight]:
+def _groups(path: epath.Path, archive: zipfile.ZipFile
+            ) -> dict[str, dict[str, Weight]]:
   pickles = [n for n in archive.namelist() if n.endswith('/data.pkl')]
   if len(pickles) != 1:
     raise ValueError('it holds no data.pkl')
@@ -88,15 +105,23 @@ def _weights(path: epath.Path, archive: zipfile.ZipFile) -> dict[str, Weight]:
   data = archive.read(pickles[0])
   _check_cost(data)
   found = _Unpickler(io.BytesIO(data)).load()
-  for key in ('state_dict', 'model'):
-    # Training scripts put the weights beside an epoch or an optimizer.
-    if isinstance(found, dict) and isinstance(found.get(key), dict):
-      found = found[key]
-  if not found or not isinstance(found, dict) or not all(
-      isinstance(k, str) and isinstance(v, _Tensor) for k, v in found.items()):
+  groups = {'': found}
+  if isinstance(found, dict):
+    groups = {key: found[key] for key in (*AVERAGED, *_RAW)
+              if found.get(key) and isinstance(found[key], dict)} or groups
+  return {key: {name: tensor.weight(path, archive, folder)
+                for name, tensor in _tensors(group).items()}
+          for key, group in groups.items()}
+
+
+def _tensors(group: Any) -> dict[str, '_Tensor']:
+  for key in _RAW:
+    if isinstance(group, dict) and isinstance(group.get(key), dict):
+      group = group[key]
+  if not group or not isinstance(group, dict) or not all(
+      isinstance(k, str) and isinstance(v, _Tensor) for k, v in group.items()):
     raise ValueError('it is no dictionary of tensors')
-  return {name: tensor.weight(path, archive, folder)
-          for name, tensor in found.items()}
+  return group
 
 
 def _check_cost(data: bytes) -> None:
@@ -244,4 +269,5 @@ _GLOBALS = {
 def _damage_is_an_error(path: epath.Path) -> contextlib.AbstractContextManager[None]:
   return damage_is_an_error(
       path, _DAMAGE, 'PyTorch file of weights',
-      'Fetch it again, or give the model as safetensors.')
+      'Give the weights alone, as safetensors or by torch.save(model.state_dict(), '
+      'FILE), or fetch the file again if it is damaged.')

@@ -48,6 +48,8 @@ def add_changes(group: argparse._ArgumentGroup) -> None:
   for name in ('pixel_mean', 'pixel_std'):
     group.add_argument(f'--{name}', type=flags.channels, metavar='R,G,B',
                        help='of the pixels, from 0 to 1, that the weights take')
+  group.add_argument('--averaged', type=_true_or_false, metavar='{true,false}',
+                     help='which of raw and averaged weights to read; default: true')
   group.add_argument('--scan', type=_true_or_false, metavar='{true,false}',
                      help='blocks stacked (big_vision, orbax) or not')
 

@@ -14,7 +14,7 @@ from etils import epath
 
 from vit_jax import config as config_lib
 from vit_jax import objectives
-from vit_jax.checkpoints import integrity, json_file, orbax_arrays
+from vit_jax.checkpoints import integrity, json_file, orbax_arrays, regular_file
 from vit_jax.checkpoints.code_bases import linen, links
 from vit_jax.checkpoints.code_bases.code_base import CodeBase, ParameterShapes
 from vit_jax.checkpoints.code_bases.interface import Interface
@@ -43,9 +43,9 @@ def read(path: epath.Path, best: bool) -> Contents | None:
   """
   if not path.is_dir():
     return None
-  if (path / _MODEL).is_file():
+  if regular_file.is_file(path / _MODEL):
     return _read_model(path)
-  if (path / 'config.json').is_file() and (path / 'checkpoints').is_dir():
+  if regular_file.is_file(path / 'config.json') and (path / 'checkpoints').is_dir():
     return _read_workdir(path, best)
   return None
 

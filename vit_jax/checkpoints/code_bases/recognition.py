@@ -41,6 +41,7 @@ class Contents:
   preprocessor: dict[str, Any] = dataclasses.field(default_factory=dict)
   any_architecture: bool = False  # whether to read names that were not compared
   subtree: str = ''  # which part of an npz was asked for
+  notes: tuple[str, ...] = ()  # what of it was left aside
   arrays: OrbaxArrays | None = None  # of our own checkpoints, behind `weights`
 
 

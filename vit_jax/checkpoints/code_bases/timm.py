@@ -169,6 +169,15 @@ def _class_token(model: Model) -> str:
   return "pool 'token' without class token or registers"
 
 
+def _patch_bias(model: Model) -> str:
+  # There the patches have a bias exactly where no norm follows them.
+  options = model.options
+  if options.patch_bias != options.pre_norm:
+    return ''
+  return ('a bias of the patches together with pre_norm' if options.pre_norm
+          else 'a patch embedding without bias')
+
+
 CODE_BASE = CodeBase(
     'timm VisionTransformer', timm_config.recognise, _links, _write,
     # Of state dicts, and of an npz of vision_transformer that timm reads.
@@ -179,7 +188,7 @@ CODE_BASE = CodeBase(
         'position_prefix': ('class', 'all', 'none'), **SIZES, **UNSAID,
         'gelu': tuple(timm_config.ACT), 'qkv_bias': (True, False),
         'qk_norm': (True, False), 'layer_scale': ANY, 'pool_norm': (True, False),
-        'pre_norm': (True, False), 'patch_bias': (True, False), 'resnet_width': ANY,
+        'pre_norm': (True, False), 'patch_bias': _patch_bias, 'resnet_width': ANY,
         'resnet_blocks': ANY,
     }},
     format='timm', full_title="timm's VisionTransformer", holds_pixels=True)

@@ -55,6 +55,8 @@ class InitSection:
       "'timm_npz', or 'auto' for that of the code base the checkpoint comes from.")
   any_architecture: bool = setting(
       False, "Read timm's architectures that were never compared with ours, too.")
+  averaged: bool = setting(
+      True, 'Of a file with raw and averaged weights, read the averaged ones.')
   position_grid: tuple = setting(
       (), "(height, width) of the checkpoint's grid of patches, where the file can't "
       'say.', size=True)
