@@ -7,11 +7,13 @@ hosts.
 import argparse
 import importlib.util
 import os
+import secrets
 import sys
 
 from launch import shell
 from launch.supervisor import Command, Supervisor
 from launch.workload import Workload
+from vit_jax.parallel.rendezvous import TOKEN_VARIABLE
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.ports import reserved_port
 from vit_jax.runtime.stopping import START_AGAIN
@@ -28,8 +30,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help=f'how often status {START_AGAIN} starts all again')
 
 
-def commands(workload: Workload, args: argparse.Namespace, port: int) -> list[Command]:
-  """The command of every process; they meet at `port`."""
+def commands(workload: Workload, args: argparse.Namespace, port: int,
+             token: str = '') -> list[Command]:
+  """The command of every process; they meet at `port` and show each other `token`."""
   count = workload.shards or args.processes
   if args.processes < 1 or args.devices_per_process < 0 or args.restarts < 0:
     raise UserError(
@@ -44,6 +47,8 @@ def commands(workload: Workload, args: argparse.Namespace, port: int) -> list[Co
   devices = args.devices_per_process or (1 if count > 1 else 0)
   if devices:
     environment += simulated_devices(devices)
+  if token:
+    environment += ((TOKEN_VARIABLE, token),)
   words = [sys.executable, '-m', 'vit_jax', *workload.words()]
   found = []
   for i in range(count):
@@ -80,7 +85,8 @@ def run(workload: Workload, args: argparse.Namespace) -> int:
   while True:
     with reserved_port() as port:
       supervisor = Supervisor(
-          commands(workload, args, port), together=not workload.shards)
+          commands(workload, args, port, secrets.token_hex(16)),
+          together=not workload.shards)
       status = supervisor.run()
     if status != START_AGAIN or supervisor.stop_requested or start > args.restarts:
       return status

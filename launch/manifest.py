@@ -13,6 +13,7 @@ from typing import Any
 
 from launch import shell
 from launch.workload import Workload
+from vit_jax.parallel.rendezvous import TOKEN_VARIABLE
 from vit_jax.parallel.tpu_slices import Slice
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
@@ -102,6 +103,9 @@ def pod(workload: Workload, slice_: Slice, args: argparse.Namespace,
   spec = {'restartPolicy': 'Never', 'nodeSelector': selector,
           'terminationGracePeriodSeconds': args.grace, 'containers': [container]}
   if multihost:
+    # The same for all pods, and known in the cluster alone; '' with an old JobSet.
+    container['env'].append({'name': TOKEN_VARIABLE, 'valueFrom': {'fieldRef': {
+        'fieldPath': "metadata.labels['jobset.sigs.k8s.io/jobset-uid']"}}})
     container['ports'] = [{'containerPort': port} for port in _PORTS]
     spec |= {'hostNetwork': True, 'dnsPolicy': 'ClusterFirstWithHostNet'}
   if args.spot:

@@ -9,6 +9,7 @@ import sys
 from launch import local, shell
 from launch import workload as workload_lib
 from launch.workload import Workload
+from vit_jax.parallel.rendezvous import TOKEN_VARIABLE
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.files import write_text
 from vit_jax.runtime.stopping import START_AGAIN
@@ -19,6 +20,8 @@ _VALUE = re.compile(r'[A-Za-z0-9_.,:@+/=-]+')
 # Hidden, for the work directory of a new run must look empty.
 _FOLDER = '.launch'
 # `time` is the limit of one start; a longer run is requeued.
+# New at every start, and the same for all tasks of it.
+_TOKEN = (f"export {TOKEN_VARIABLE}=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \\n')")
 _PASSED_ON = ('time', 'partition', 'account', 'qos', 'constraint', 'mem')
 
 
@@ -120,6 +123,7 @@ def script(workload: Workload, args: argparse.Namespace) -> str:
       '',
       f'cd {shell.quote(workload_lib.clone())} || exit 1',
       *filter(None, [shell.exports(environment)]),
+      *([_TOKEN] if multihost else []),
       'status=0',
       f'{command} || status=$?',
       f'# {START_AGAIN}: the state is saved, the same command goes on.',

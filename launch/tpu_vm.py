@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import functools
 import pathlib
+import secrets
 import subprocess
 import tempfile
 import time
@@ -14,6 +16,7 @@ from launch.queued_resource import QueuedResource
 from launch.tpu_job import TpuJob
 from launch.workload import Workload
 from vit_jax.parallel import tpu_slices
+from vit_jax.parallel.rendezvous import TOKEN_VARIABLE
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
 
@@ -72,6 +75,9 @@ def jobs(workload: Workload, args: argparse.Namespace) -> list[TpuJob]:
     more = [f'--shard={i}/{workload.shards}'] if workload.shards else []
     if slice_flags.is_multihost(args, slice_):
       more = ['--multihost']
+      token = (TOKEN_VARIABLE, _secret('token', name))
+      workload = dataclasses.replace(
+          workload, environment=(*workload.environment, token))
     resource = QueuedResource(
         name, slice_, args.zone, args.project, args.slices, args.runtime_version,
         args.provisioning, tuple(args.create_flag), tuple(args.ssh_flag))
@@ -90,6 +96,12 @@ def _on_workers(workload: Workload) -> Workload:
         f'--config={workload.config} is not in {workload_lib.clone()}, so it would not '
         'be copied to the workers: put it there and commit it.')
   return dataclasses.replace(workload, config=inside)
+
+
+@functools.cache
+def _secret(purpose: str, name: str) -> str:
+  """Of this launcher; its dry run shows what its run takes."""
+  return secrets.token_hex(16)
 
 
 def archive_path(workload: Workload) -> pathlib.Path:

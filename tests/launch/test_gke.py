@@ -72,6 +72,9 @@ def test_several_slices_are_child_jobs_on_node_pools_of_their_own():
   assert pod['hostNetwork'] and pod['dnsPolicy'] == 'ClusterFirstWithHostNet'
   assert container['command'] == ['vit_jax', 'train', CONFIG, '--workdir=/runs/d',
                                   '--multihost']
+  # Of the JobSet, so that the same manifest again changes nothing.
+  assert {v['name']: v for v in container['env']}['VIT_JAX_RUN_TOKEN']['valueFrom'] == {
+      'fieldRef': {'fieldPath': "metadata.labels['jobset.sigs.k8s.io/jobset-uid']"}}
 
 
 def test_interruptions_restart_without_limit_and_failures_a_few_times():

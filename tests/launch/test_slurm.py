@@ -52,6 +52,7 @@ def test_the_script_of_a_training(config, monkeypatch):
 
       cd {workload_lib.clone()} || exit 1
       export VIT_JAX_CODE_VERSION=abc TFDS_DATA_DIR='/data dir'
+      export VIT_JAX_RUN_TOKEN=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \\n')
       status=0
       srun --kill-on-bad-exit=0 --wait=60 /venv/bin/python -m vit_jax train \
 --config={config}:a --workdir=/shared/run --config.seed=1 --multihost || status=$?

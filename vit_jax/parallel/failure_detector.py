@@ -140,7 +140,9 @@ class FailureDetector:
   def _on_message(self, number: int, message: Message) -> bool:
     """Handles a message; returns whether it was the sender's last."""
     if 'lost' in message:
-      self._on_failure(Failure(message['status'], message['lost']))
+      # Process 0 alone tells of others.
+      if number == 0 and type(message.get('status')) is int:
+        self._on_failure(Failure(message['status'], str(message['lost'])))
     elif 'error' in message:
       self._report(number, 1, f'ended with an error: {message["error"]}')
     return 'bye' in message or 'error' in message
