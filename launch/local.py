@@ -16,7 +16,7 @@ from launch.workload import Workload
 from vit_jax.parallel.rendezvous import TOKEN_VARIABLE
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.ports import reserved_port
-from vit_jax.runtime.stopping import START_AGAIN
+from vit_jax.runtime.stopping import LOST_PEER, RETRIED, START_AGAIN
 
 _DEVICES = '--xla_force_host_platform_device_count'
 
@@ -27,7 +27,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='simulated CPU devices; default: 1 of each of several '
                            "processes, this machine's own of a single one")
   parser.add_argument('--restarts', type=int, default=0, metavar='K',
-                      help=f'how often status {START_AGAIN} starts all again')
+                      help=f'how often status {START_AGAIN} or {LOST_PEER} '
+                           'starts all again')
 
 
 def commands(workload: Workload, args: argparse.Namespace, port: int,
@@ -88,8 +89,8 @@ def run(workload: Workload, args: argparse.Namespace) -> int:
           commands(workload, args, port, secrets.token_hex(16)),
           together=not workload.shards)
       status = supervisor.run()
-    if status != START_AGAIN or supervisor.stop_requested or start > args.restarts:
+    if status not in RETRIED or supervisor.stop_requested or start > args.restarts:
       return status
     start += 1
-    print(f'launch: the state is saved; start {start} of at most {args.restarts + 1}',
-          flush=True)
+    why = 'the state is saved' if status == START_AGAIN else 'a process was lost'
+    print(f'launch: {why}; start {start} of at most {args.restarts + 1}', flush=True)

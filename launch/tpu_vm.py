@@ -1,8 +1,10 @@
 """Cloud TPU VMs: queued resources, made, used, watched and made again with gcloud."""
 
 import argparse
+import collections
 import dataclasses
 import functools
+import os
 import pathlib
 import secrets
 import subprocess
@@ -105,8 +107,9 @@ def _secret(purpose: str, name: str) -> str:
 
 
 def archive_path(workload: Workload) -> pathlib.Path:
-  """File of the packed code on this machine."""
-  return pathlib.Path(tempfile.gettempdir()) / tpu_worker.archive_name(workload.name)
+  """File of the packed code on this machine, by a name that nobody can foresee."""
+  name = f'{_secret("archive", workload.name)}-{tpu_worker.archive_name(workload.name)}'
+  return pathlib.Path(tempfile.gettempdir()) / name
 
 
 def archive(workload: Workload) -> list[str]:
@@ -161,21 +164,33 @@ def run(workload: Workload, args: argparse.Namespace) -> int:
   if _dirty(workload):
     raise UserError('The clone has changes that are not committed, and only commits '
                     'are copied to the workers. Commit them first.')
-  subprocess.run(archive(workload), check=True)
-  if args.action == 'start':
-    for job in planned:
-      job.start()
-    return 0
-  return _watch(planned, args)
+  path = archive_path(workload)
+  path.unlink(missing_ok=True)
+  # Ours alone: every new start of the job copies it again.
+  os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+  try:
+    subprocess.run(archive(workload), check=True)
+    if args.action == 'start':
+      for job in planned:
+        job.start()
+      return 0
+    return _watch(planned, args)
+  finally:
+    path.unlink(missing_ok=True)
 
 
 def _watch(planned: Sequence[TpuJob], args: argparse.Namespace) -> int:
   """Brings all jobs to their ends; returns the worst exit status."""
   statuses: dict[str, int] = {}
+  left_out = collections.Counter[str]()
   while len(statuses) < len(planned):
     for job in planned:
       if job.resource.name in statuses:
         continue
+      if left_out[job.resource.name] < job.polls_to_leave_out:
+        left_out[job.resource.name] += 1
+        continue
+      left_out[job.resource.name] = 0
       status = job.reconcile()
       if status is not None:
         statuses[job.resource.name] = status

@@ -90,7 +90,7 @@ def test_interruptions_restart_without_limit_and_failures_a_few_times():
   conditions, codes = spec['podFailurePolicy']['rules']
   assert conditions['onPodConditions'][0]['type'] == 'DisruptionTarget'
   assert codes['onExitCodes'] == {
-      'containerName': 'vit-jax', 'operator': 'In', 'values': [75]}
+      'containerName': 'vit-jax', 'operator': 'In', 'values': [75, 76]}
   assert conditions['action'] == codes['action'] == 'FailJob'
 
 
@@ -110,7 +110,8 @@ def test_options_of_the_cluster():
       'volume-0': {'name': 'volume-0', 'persistentVolumeClaim': {'claimName': 'data'}},
       'bucket-1': {'name': 'bucket-1', 'csi': {
           'driver': 'gcsfuse.csi.storage.gke.io',
-          'volumeAttributes': {'bucketName': 'my-runs'}}}}
+          'volumeAttributes': {
+              'bucketName': 'my-runs', 'hostNetworkPodKSA': 'true'}}}}
   assert {m['name']: m['mountPath'] for m in container['volumeMounts']} == {
       'volume-0': '/data', 'bucket-1': '/runs'}
   assert _job_spec(manifest)['template']['metadata']['annotations'] == {

@@ -112,6 +112,8 @@ class _Server:
     self._listener = listener
     self._size, self._me = num_processes, me
     self._token = _token()
+    # Whether what keeps all from coming is their settings.
+    self._conflict = False
     self._timeout, self._clock = timeout, clock
     self._connections: dict[int, Connection] = {}
     self._selector = selectors.DefaultSelector()
@@ -120,10 +122,11 @@ class _Server:
     with self._listener, self._selector:
       error = self._collect()
     members = [self.members[i] for i in sorted(self.members)]
-    self._reply({'error': error} if error else {
+    late = bool(error) and not self._conflict
+    self._reply({'error': error, 'late': late} if error else {
         'members': [dataclasses.asdict(m) for m in members]})
     if error:
-      raise UserError(error)
+      raise NotAllCame(error) if late else UserError(error)
     return Rendezvous(members, self._connections)
 
   def _collect(self) -> str:
@@ -144,6 +147,7 @@ class _Server:
         try:
           self._serve(connection)
         except _SettingsConflict as e:
+          self._conflict = True
           return str(e)
     return ''
 
@@ -212,6 +216,10 @@ class _Server:
         connection.send(message)
 
 
+class NotAllCame(UserError):
+  """Processes are missing: those that came may be started again."""
+
+
 class _Refused(Exception):
   """A process that is told why it does not belong here; the run goes on waiting."""
 
@@ -269,14 +277,15 @@ def _report_to_server(
       # Process 0 may have come last, and then waits as long as we did.
       reply = _receive_reply(connection, time.monotonic() + timeout + 5)
       if 'error' in reply:
-        raise UserError(str(reply['error']))
+        kind = NotAllCame if reply.get('late') is True else UserError
+        raise kind(str(reply['error']))
       return Rendezvous([read_member(m) for m in reply['members']], {0: connection})
     except (OSError, ValueError, KeyError, TypeError) as e:
       reason = getattr(e, 'strerror', None) or str(e)
       if connection is not None:
         connection.close()
     time.sleep(_RETRY)
-  raise UserError(
+  raise NotAllCame(
       f'Process 0 did not answer {me} at --coordinator_address={address} within '
       f'{timeout:g} s: {reason}. See what process 0 says, and whether {me.host} '
       'reaches that address and port; more time: --start_timeout=SECONDS.')
