@@ -7,14 +7,16 @@ hosts.
 import argparse
 import importlib.util
 import os
+import secrets
 import sys
 
 from launch import shell
 from launch.supervisor import Command, Supervisor
 from launch.workload import Workload
+from vit_jax.parallel.rendezvous import TOKEN_VARIABLE
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.ports import reserved_port
-from vit_jax.runtime.stopping import START_AGAIN
+from vit_jax.runtime.stopping import LOST_PEER, RETRIED, START_AGAIN
 
 _DEVICES = '--xla_force_host_platform_device_count'
 
@@ -25,11 +27,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='simulated CPU devices; default: 1 of each of several '
                            "processes, this machine's own of a single one")
   parser.add_argument('--restarts', type=int, default=0, metavar='K',
-                      help=f'how often status {START_AGAIN} starts all again')
+                      help=f'how often status {START_AGAIN} or {LOST_PEER} '
+                           'starts all again')
 
 
-def commands(workload: Workload, args: argparse.Namespace, port: int) -> list[Command]:
-  """The command of every process; they meet at `port`."""
+def commands(workload: Workload, args: argparse.Namespace, port: int,
+             token: str = '') -> list[Command]:
+  """The command of every process; they meet at `port` and show each other `token`."""
   count = workload.shards or args.processes
   if args.processes < 1 or args.devices_per_process < 0 or args.restarts < 0:
     raise UserError(
@@ -44,6 +48,8 @@ def commands(workload: Workload, args: argparse.Namespace, port: int) -> list[Co
   devices = args.devices_per_process or (1 if count > 1 else 0)
   if devices:
     environment += simulated_devices(devices)
+  if token:
+    environment += ((TOKEN_VARIABLE, token),)
   words = [sys.executable, '-m', 'vit_jax', *workload.words()]
   found = []
   for i in range(count):
@@ -80,10 +86,11 @@ def run(workload: Workload, args: argparse.Namespace) -> int:
   while True:
     with reserved_port() as port:
       supervisor = Supervisor(
-          commands(workload, args, port), together=not workload.shards)
+          commands(workload, args, port, secrets.token_hex(16)),
+          together=not workload.shards)
       status = supervisor.run()
-    if status != START_AGAIN or supervisor.stop_requested or start > args.restarts:
+    if status not in RETRIED or supervisor.stop_requested or start > args.restarts:
       return status
     start += 1
-    print(f'launch: the state is saved; start {start} of at most {args.restarts + 1}',
-          flush=True)
+    why = 'the state is saved' if status == START_AGAIN else 'a process was lost'
+    print(f'launch: {why}; start {start} of at most {args.restarts + 1}', flush=True)

@@ -13,10 +13,11 @@ from typing import Any
 
 from launch import shell
 from launch.workload import Workload
+from vit_jax.parallel.rendezvous import TOKEN_VARIABLE
 from vit_jax.parallel.tpu_slices import Slice
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.stopping import START_AGAIN
+from vit_jax.runtime.stopping import RETRIED
 
 # A Kubernetes object as nested dicts and lists.
 Object = dict[str, Any]
@@ -84,13 +85,13 @@ def _pod_failure_policy(action: str) -> Object:
       {'action': action, 'onPodConditions': [
           {'type': 'DisruptionTarget', 'status': 'True'}]},
       {'action': action, 'onExitCodes': {
-          'containerName': _CONTAINER, 'operator': 'In', 'values': [START_AGAIN]}}]}
+          'containerName': _CONTAINER, 'operator': 'In', 'values': [*RETRIED]}}]}
 
 
 def pod(workload: Workload, slice_: Slice, args: argparse.Namespace,
         multihost: bool) -> Object:
   """The pod of one host."""
-  volumes, mounts = _volumes(args)
+  volumes, mounts = _volumes(args, multihost)
   container = {
       'name': _CONTAINER, 'image': args.image, 'command': _command(workload, multihost),
       'env': [{'name': name, 'value': _literal(value)} for name, value in
@@ -102,6 +103,9 @@ def pod(workload: Workload, slice_: Slice, args: argparse.Namespace,
   spec = {'restartPolicy': 'Never', 'nodeSelector': selector,
           'terminationGracePeriodSeconds': args.grace, 'containers': [container]}
   if multihost:
+    # The same for all pods, and known in the cluster alone; '' with an old JobSet.
+    container['env'].append({'name': TOKEN_VARIABLE, 'valueFrom': {'fieldRef': {
+        'fieldPath': "metadata.labels['jobset.sigs.k8s.io/jobset-uid']"}}})
     container['ports'] = [{'containerPort': port} for port in _PORTS]
     spec |= {'hostNetwork': True, 'dnsPolicy': 'ClusterFirstWithHostNet'}
   if args.spot:
@@ -139,7 +143,8 @@ def _literal(text: str) -> str:
   return text.replace('$', '$$')
 
 
-def _volumes(args: argparse.Namespace) -> tuple[list[Object], list[Object]]:
+def _volumes(args: argparse.Namespace, host_network: bool
+             ) -> tuple[list[Object], list[Object]]:
   """(volumes of the pod, where its container mounts them)."""
   volumes: list[Object] = []
   mounts: list[Object] = []
@@ -152,8 +157,12 @@ def _volumes(args: argparse.Namespace) -> tuple[list[Object], list[Object]]:
       if kind == 'volume':
         content = {'persistentVolumeClaim': {'claimName': source}}
       else:
+        attributes = {'bucketName': source}
+        if host_network:
+          # Else the bucket sees the node's service account, not the pod's.
+          attributes['hostNetworkPodKSA'] = 'true'
         content = {'csi': {'driver': 'gcsfuse.csi.storage.gke.io',
-                           'volumeAttributes': {'bucketName': source}}}
+                           'volumeAttributes': attributes}}
       volumes.append({'name': name, **content})
       mounts.append({'name': name, 'mountPath': path})
   return volumes, mounts

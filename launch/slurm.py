@@ -1,6 +1,7 @@
 """SLURM: one batch script per job, an array of it for a sweep."""
 
 import argparse
+import os
 import pathlib
 import re
 import subprocess
@@ -9,9 +10,9 @@ import sys
 from launch import local, shell
 from launch import workload as workload_lib
 from launch.workload import Workload
+from vit_jax.parallel.rendezvous import TOKEN_VARIABLE
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.files import write_text
-from vit_jax.runtime.stopping import START_AGAIN
+from vit_jax.runtime.stopping import LOST_PEER, START_AGAIN
 
 # What values of sbatch's options are made of; a directive is no shell line, so nothing
 # else is let in.
@@ -19,6 +20,8 @@ _VALUE = re.compile(r'[A-Za-z0-9_.,:@+/=-]+')
 # Hidden, for the work directory of a new run must look empty.
 _FOLDER = '.launch'
 # `time` is the limit of one start; a longer run is requeued.
+# New at every start, and the same for all tasks of it.
+_TOKEN = (f"export {TOKEN_VARIABLE}=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \\n')")
 _PASSED_ON = ('time', 'partition', 'account', 'qos', 'constraint', 'mem')
 
 
@@ -37,7 +40,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--at-once', type=int, default=0, metavar='N',
                       help='shards of a sweep that may run at the same time')
   parser.add_argument('--restarts', type=int, default=100, metavar='K',
-                      help=f'how often status {START_AGAIN} requeues the job')
+                      help=f'how often status {START_AGAIN} or {LOST_PEER} '
+                           'requeues the job')
   parser.add_argument('--python', default=sys.executable, metavar='FILE',
                       help='as it is called on the nodes')
 
@@ -120,10 +124,12 @@ def script(workload: Workload, args: argparse.Namespace) -> str:
       '',
       f'cd {shell.quote(workload_lib.clone())} || exit 1',
       *filter(None, [shell.exports(environment)]),
+      *([_TOKEN] if multihost else []),
       'status=0',
       f'{command} || status=$?',
-      f'# {START_AGAIN}: the state is saved, the same command goes on.',
-      f'if [ "$status" -eq {START_AGAIN} ]; then',
+      f'# {START_AGAIN}: the state is saved, the same command goes on. {LOST_PEER}: a '
+      'process was lost.',
+      f'if [ "$status" -eq {START_AGAIN} ] || [ "$status" -eq {LOST_PEER} ]; then',
       f'  if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {args.restarts} ]; then',
       f'    scontrol requeue {number}',
       '  else',
@@ -143,6 +149,17 @@ def _script_path(workload: Workload) -> pathlib.Path:
   return folder(workload) / f'{workload.name}.sh'
 
 
+def _write_private(path: pathlib.Path, text: str) -> None:
+  """Writes a script that its owner alone may read: --env may hold what others may not.
+  """
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  temporary.unlink(missing_ok=True)
+  descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o700)
+  with os.fdopen(descriptor, 'w', encoding='utf-8') as file:
+    file.write(text)
+  os.replace(temporary, path)
+
+
 def run(workload: Workload, args: argparse.Namespace) -> int:
   """Writes the script beside its output and submits it."""
   text = script(workload, args)
@@ -150,7 +167,7 @@ def run(workload: Workload, args: argparse.Namespace) -> int:
   path = _script_path(workload)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    _write_private(path, text)
   except OSError as e:
     raise UserError(f'Cannot write {path}: {e.strerror}.') from e
   return subprocess.run(['sbatch', str(path)], check=False).returncode

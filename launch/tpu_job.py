@@ -6,17 +6,24 @@ interruption goes on where things stand.
 
 import collections
 import subprocess
+import time
 from collections.abc import Sequence
 
 from launch import tpu_worker
 from launch.queued_resource import QueuedResource
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.stopping import START_AGAIN
+from vit_jax.runtime.stopping import RETRIED
 
-# Failed calls of one kind in a row: a slice that reboots is out of reach for a while.
-_MAX_FAILED_CALLS = 10
+# Seconds for which calls of one kind may fail in a row: a slice that reboots, or this
+# machine's network, is out of reach for a while, and the slice costs money meanwhile.
+_MAX_OUT_OF_REACH = 6 * 3600.0
+# Polls that are left out between two, at most, after many failed ones.
+_MOST_LEFT_OUT = 9
 # Failed tries to start, each of which may take minutes: workers that are booting.
 _MAX_FAILED_STARTS = 5
+
+
+_clock = time.monotonic
 
 
 class TpuJob:
@@ -40,6 +47,8 @@ class TpuJob:
     self._last = ''
     # Failed calls in a row: of `describe`, of the question how the job is, of starts.
     self._failures: collections.Counter[str] = collections.Counter()
+    # When the first of them failed.
+    self._failing_since: dict[str, float] = {}
     # What is left to do of a start.
     self._starting: list[list[str]] = []
     self._was_active = False
@@ -96,7 +105,7 @@ class TpuJob:
       self._say('is ACTIVE; copying the code, installing and starting')
       self._starting = self._start_commands()
       self._continue_start()
-    elif status in ('gone', str(START_AGAIN)):
+    elif status in ('gone', *map(str, RETRIED)):
       self._say('the job was interrupted; starting it again')
       self._use_restart()
       # All of it: what --setup has mounted is gone from a machine that was rebooted.
@@ -141,6 +150,7 @@ class TpuJob:
     done = subprocess.run(self.resource.describe(), capture_output=True, text=True)
     if done.returncode and 'NOT_FOUND' in done.stderr:
       self._failures['resource'] = 0
+      self._failing_since.pop('resource', None)
       return 'ABSENT'
     return self._answer('resource', done, done.stdout.strip())
 
@@ -157,13 +167,22 @@ class TpuJob:
     """`answer`, or 'unreachable' unless that has been so too often in a row."""
     if answer and not done.returncode:
       self._failures[about] = 0
+      self._failing_since.pop(about, None)
       return answer
+    since = self._failing_since.setdefault(about, _clock())
     self._failures[about] += 1
-    if self._failures[about] >= _MAX_FAILED_CALLS:
+    if _clock() - since > _MAX_OUT_OF_REACH:
       raise UserError(
-          f'{" ".join(done.args[:5])} failed {_MAX_FAILED_CALLS} times in a row:\n'
-          f'{done.stderr.strip()}')
+          f'{" ".join(done.args[:5])} failed {self._failures[about]} times in a row, '
+          f'for {(_clock() - since) / 3600:.1f} hours:\n{done.stderr.strip()}\nThe '
+          'slices are left as they are, and cost money; the same command goes on.')
     return 'unreachable'
+
+  @property
+  def polls_to_leave_out(self) -> int:
+    """Before the next one: more, the longer the job has been out of reach."""
+    failed = max(self._failures['resource'], self._failures['job'])
+    return min(failed // 5, _MOST_LEFT_OUT)
 
   def _use_restart(self) -> None:
     if not self._restarts_left:

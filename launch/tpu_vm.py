@@ -1,8 +1,12 @@
 """Cloud TPU VMs: queued resources, made, used, watched and made again with gcloud."""
 
 import argparse
+import collections
 import dataclasses
+import functools
+import os
 import pathlib
+import secrets
 import subprocess
 import tempfile
 import time
@@ -14,6 +18,7 @@ from launch.queued_resource import QueuedResource
 from launch.tpu_job import TpuJob
 from launch.workload import Workload
 from vit_jax.parallel import tpu_slices
+from vit_jax.parallel.rendezvous import TOKEN_VARIABLE
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
 
@@ -72,6 +77,9 @@ def jobs(workload: Workload, args: argparse.Namespace) -> list[TpuJob]:
     more = [f'--shard={i}/{workload.shards}'] if workload.shards else []
     if slice_flags.is_multihost(args, slice_):
       more = ['--multihost']
+      token = (TOKEN_VARIABLE, _secret('token', name))
+      workload = dataclasses.replace(
+          workload, environment=(*workload.environment, token))
     resource = QueuedResource(
         name, slice_, args.zone, args.project, args.slices, args.runtime_version,
         args.provisioning, tuple(args.create_flag), tuple(args.ssh_flag))
@@ -92,9 +100,16 @@ def _on_workers(workload: Workload) -> Workload:
   return dataclasses.replace(workload, config=inside)
 
 
+@functools.cache
+def _secret(purpose: str, name: str) -> str:
+  """Of this launcher; its dry run shows what its run takes."""
+  return secrets.token_hex(16)
+
+
 def archive_path(workload: Workload) -> pathlib.Path:
-  """File of the packed code on this machine."""
-  return pathlib.Path(tempfile.gettempdir()) / tpu_worker.archive_name(workload.name)
+  """File of the packed code on this machine, by a name that nobody can foresee."""
+  name = f'{_secret("archive", workload.name)}-{tpu_worker.archive_name(workload.name)}'
+  return pathlib.Path(tempfile.gettempdir()) / name
 
 
 def archive(workload: Workload) -> list[str]:
@@ -149,21 +164,33 @@ def run(workload: Workload, args: argparse.Namespace) -> int:
   if _dirty(workload):
     raise UserError('The clone has changes that are not committed, and only commits '
                     'are copied to the workers. Commit them first.')
-  subprocess.run(archive(workload), check=True)
-  if args.action == 'start':
-    for job in planned:
-      job.start()
-    return 0
-  return _watch(planned, args)
+  path = archive_path(workload)
+  path.unlink(missing_ok=True)
+  # Ours alone: every new start of the job copies it again.
+  os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+  try:
+    subprocess.run(archive(workload), check=True)
+    if args.action == 'start':
+      for job in planned:
+        job.start()
+      return 0
+    return _watch(planned, args)
+  finally:
+    path.unlink(missing_ok=True)
 
 
 def _watch(planned: Sequence[TpuJob], args: argparse.Namespace) -> int:
   """Brings all jobs to their ends; returns the worst exit status."""
   statuses: dict[str, int] = {}
+  left_out = collections.Counter[str]()
   while len(statuses) < len(planned):
     for job in planned:
       if job.resource.name in statuses:
         continue
+      if left_out[job.resource.name] < job.polls_to_leave_out:
+        left_out[job.resource.name] += 1
+        continue
+      left_out[job.resource.name] = 0
       status = job.reconcile()
       if status is not None:
         statuses[job.resource.name] = status

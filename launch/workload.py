@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
 
+# As vit_jax.training.stalled_starts reads it, which imports JAX.
+_STALLED_STARTS = 'VIT_JAX_MAX_STALLED_STARTS'
 # Of names that gcloud, Kubernetes and SLURM all take; they add suffixes of their own.
 _NAME = re.compile(r'[a-z]([a-z0-9-]{0,38}[a-z0-9])?')
 
@@ -48,6 +50,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help='run `vit_jax sweep` in N shards instead of `train`')
   parser.add_argument('--env', action='append', default=[], metavar='NAME=VALUE',
                       help='for every process; is printed, so no place for secrets')
+  parser.add_argument('--stalled-starts', type=int, default=5, metavar='K',
+                      help='starts in a row without a new checkpoint after which a '
+                           'training gives up; 0: any number')
   parser.add_argument('--run', action='store_true',
                       help='do it; without, only print what would be done')
   parser.add_argument('--dry-run', dest='run', action='store_false',
@@ -69,7 +74,11 @@ def from_flags(args: argparse.Namespace, extra: Iterable[str]) -> Workload:
         'the same path, such as a mounted bucket or network disk.')
   if args.sweep < 0:
     raise UserError(f'--sweep={args.sweep}: give the number of shards, at least 1.')
-  environment = tuple(_variable(text) for text in args.env)
+  if args.stalled_starts < 0:
+    raise UserError(f'--stalled-starts={args.stalled_starts}: expected no negative '
+                    'number.')
+  environment = ((_STALLED_STARTS, str(args.stalled_starts)),
+                 *(_variable(text) for text in args.env))
   version = code_version.of_clone(clone())
   if version:
     environment = ((code_version.VARIABLE, version), *environment)

@@ -180,7 +180,7 @@ def kill(folder, workdir, rng, victim, moment, after, size=2) -> Outcome:
   for i in statuses.keys() - {victim}:
     log = group.log(i)
     named = f'process {victim} (' in log and 'ended without a word' in log
-    if statuses[i] != 75 or not named:
+    if statuses[i] != 76 or not named:
       return Outcome(False, f'{i} ended with {statuses[i]}: {group.log(i)[-800:]}')
   if _resumed_at(group) != max(before, default=0):
     return Outcome(False, f'went on at {_resumed_at(group)}, there was {before}')

@@ -72,6 +72,9 @@ def test_several_slices_are_child_jobs_on_node_pools_of_their_own():
   assert pod['hostNetwork'] and pod['dnsPolicy'] == 'ClusterFirstWithHostNet'
   assert container['command'] == ['vit_jax', 'train', CONFIG, '--workdir=/runs/d',
                                   '--multihost']
+  # Of the JobSet, so that the same manifest again changes nothing.
+  assert {v['name']: v for v in container['env']}['VIT_JAX_RUN_TOKEN']['valueFrom'] == {
+      'fieldRef': {'fieldPath': "metadata.labels['jobset.sigs.k8s.io/jobset-uid']"}}
 
 
 def test_interruptions_restart_without_limit_and_failures_a_few_times():
@@ -87,7 +90,7 @@ def test_interruptions_restart_without_limit_and_failures_a_few_times():
   conditions, codes = spec['podFailurePolicy']['rules']
   assert conditions['onPodConditions'][0]['type'] == 'DisruptionTarget'
   assert codes['onExitCodes'] == {
-      'containerName': 'vit-jax', 'operator': 'In', 'values': [75]}
+      'containerName': 'vit-jax', 'operator': 'In', 'values': [75, 76]}
   assert conditions['action'] == codes['action'] == 'FailJob'
 
 
@@ -107,7 +110,8 @@ def test_options_of_the_cluster():
       'volume-0': {'name': 'volume-0', 'persistentVolumeClaim': {'claimName': 'data'}},
       'bucket-1': {'name': 'bucket-1', 'csi': {
           'driver': 'gcsfuse.csi.storage.gke.io',
-          'volumeAttributes': {'bucketName': 'my-runs'}}}}
+          'volumeAttributes': {
+              'bucketName': 'my-runs', 'hostNetworkPodKSA': 'true'}}}}
   assert {m['name']: m['mountPath'] for m in container['volumeMounts']} == {
       'volume-0': '/data', 'bucket-1': '/runs'}
   assert _job_spec(manifest)['template']['metadata']['annotations'] == {

@@ -69,7 +69,7 @@ sys.exit({statuses}[starts])''')
 
 @pytest.mark.parametrize('statuses,restarts,status,starts', [
     ([75, 75, 0], 2, 0, 3), ([75, 75, 0], 1, 75, 2), ([75], 0, 75, 1),
-    ([75, 1], 5, 1, 2), ([130], 5, 130, 1)])
+    ([75, 1], 5, 1, 2), ([76, 0], 1, 0, 2), ([130], 5, 130, 1)])
 def test_start_again_is_obeyed_as_often_as_allowed(
     config, tmp_path, monkeypatch, capfd, statuses, restarts, status, starts):
   _counting_python(monkeypatch, tmp_path, statuses)

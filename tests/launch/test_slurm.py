@@ -51,12 +51,14 @@ def test_the_script_of_a_training(config, monkeypatch):
       #SBATCH --output="/shared/run/.launch/run-%j.out"
 
       cd {workload_lib.clone()} || exit 1
-      export VIT_JAX_CODE_VERSION=abc TFDS_DATA_DIR='/data dir'
+      export VIT_JAX_CODE_VERSION=abc VIT_JAX_MAX_STALLED_STARTS=5 \
+TFDS_DATA_DIR='/data dir'
+      export VIT_JAX_RUN_TOKEN=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \\n')
       status=0
       srun --kill-on-bad-exit=0 --wait=60 /venv/bin/python -m vit_jax train \
 --config={config}:a --workdir=/shared/run --config.seed=1 --multihost || status=$?
-      # 75: the state is saved, the same command goes on.
-      if [ "$status" -eq 75 ]; then
+      # 75: the state is saved, the same command goes on. 76: a process was lost.
+      if [ "$status" -eq 75 ] || [ "$status" -eq 76 ]; then
         if [ "${{SLURM_RESTART_COUNT:-0}}" -lt 100 ]; then
           scontrol requeue "$SLURM_JOB_ID"
         else
@@ -129,8 +131,8 @@ def test_words_reach_the_command_as_they_were(config, tmp_path):
 
 
 @pytest.mark.parametrize('status,restarts,requeued', [
-    (0, 0, False), (75, 0, True), (75, 1, True), (75, 2, False), (1, 0, False),
-    (130, 0, False), (137, 0, False)])
+    (0, 0, False), (75, 0, True), (75, 1, True), (76, 1, True), (75, 2, False),
+    (1, 0, False), (130, 0, False), (137, 0, False)])
 def test_only_start_again_requeues(config, tmp_path, status, restarts, requeued):
   workload, args = _parse(
       f'--config={config}', '--workdir=/w', '--sweep=8', '--restarts=2')
@@ -146,6 +148,20 @@ def test_without_sbatch_nothing_is_written(config, tmp_path, monkeypatch):
   with pytest.raises(UserError, match='no sbatch on this machine'):
     slurm.run(workload, args)
   assert not (tmp_path / 'run').exists()
+
+
+def test_the_script_is_its_owners_alone(config, tmp_path, monkeypatch):
+  # Whatever was there before; others may read what --env holds nowhere.
+  (tmp_path / 'run' / '.launch').mkdir(parents=True)
+  (tmp_path / 'run' / '.launch' / 'run.sh').write_text('old')
+  _program(tmp_path, 'sbatch', '')
+  monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+  workload, args = _parse(
+      f'--config={config}', f'--workdir={tmp_path}/run', '--env=KEY=value')
+  assert slurm.run(workload, args) == 0
+  script, = (tmp_path / 'run' / '.launch').iterdir()
+  assert script.stat().st_mode & 0o777 == 0o700
+  assert 'KEY=value' in script.read_text()
 
 
 @pytest.fixture(scope='module')

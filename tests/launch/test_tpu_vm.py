@@ -3,6 +3,7 @@
 import itertools
 import os
 import pathlib
+import re
 import subprocess
 import time
 
@@ -11,7 +12,7 @@ import pytest
 import small_cloud
 
 from launch import __main__ as main_lib
-from launch import tpu_vm
+from launch import tpu_job, tpu_vm
 from launch import workload as workload_lib
 from vit_jax.runtime import code_version
 from vit_jax.runtime.errors import UserError
@@ -162,10 +163,17 @@ def test_a_start_that_keeps_failing_is_an_error(cloud, capsys):
 
 def test_a_resource_out_of_reach_for_long_is_an_error(cloud, monkeypatch, capsys):
   cloud.plays('ACTIVE', 'wait')
-  _between_polls(
-      monkeypatch, lambda polls: (cloud.folder / 'unreachable').touch())
+  now = [0.0]
+  def fail_again(polls):
+    now[0] = polls * 1200.0
+    (cloud.folder / 'unreachable').touch()
+  monkeypatch.setattr(tpu_job, '_clock', lambda: now[0])
+  _between_polls(monkeypatch, fail_again)
   assert main_lib.main([*WORDS, '--run']) == 1
-  assert 'failed 10 times in a row' in capsys.readouterr().err
+  # Fewer than one in twenty minutes, for the later ones come more slowly.
+  failed, hours = re.search(r'failed (\d+) times in a row, for ([0-9.]+) hours',
+                            capsys.readouterr().err).groups()
+  assert 10 <= int(failed) < 18 and float(hours) > 6
 
 
 def test_what_cannot_be_provisioned_is_an_error(cloud, capsys):
@@ -228,6 +236,19 @@ def test_the_dry_run_is_what_is_run(cloud, capsys):
   assert main_lib.main([*WORDS, '--run']) == 0
   unique = lambda calls: list(dict.fromkeys(map(str, calls)))  # noqa: E731
   assert sorted(unique(printed)) == sorted(unique(cloud.calls()))
+
+
+def test_nobody_else_can_foresee_or_read_the_archive(cloud, monkeypatch):
+  cloud.plays('ACTIVE', '0')
+  modes, real = [], tpu_job.TpuJob.reconcile
+  path = tpu_vm.archive_path(workload_lib.Workload('d', '', ''))
+  def reconcile(job):
+    modes.append(path.stat().st_mode & 0o777)
+    return real(job)
+  monkeypatch.setattr(tpu_job.TpuJob, 'reconcile', reconcile)
+  assert main_lib.main([*WORDS, '--run']) == 0
+  assert set(modes) == {0o600} and not path.exists()
+  assert re.fullmatch('[0-9a-f]{32}-vit_jax-d.tar.gz', path.name)
 
 
 def test_a_sweep_has_a_queued_resource_for_each_shard():

@@ -68,14 +68,14 @@ def _run(acts, disturb=lambda processes: None, heartbeat_timeout=600.0):
 def test_killed_process_is_named_by_all_others_without_waiting_for_its_heartbeat():
   results = _run(['wait'] * 3, lambda processes: processes[2].kill())
   for status, output in results[:2]:
-    assert status == 75
+    assert status == 76
     assert 'process 2 (' in output and 'of 3 ended without a word' in output
 
 
 def test_killed_process_0_is_named_by_all_others():
   results = _run(['wait'] * 3, lambda processes: processes[0].kill())
   for status, output in results[1:]:
-    assert status == 75 and 'process 0 (' in output
+    assert status == 76 and 'process 0 (' in output
 
 
 def test_error_of_one_ends_the_others_with_its_text():
@@ -102,7 +102,7 @@ def test_the_loss_is_named_instead_of_what_it_did_to_the_computation():
     processes[2].kill()
   results = _run(['collective', 'collective', 'wait'], kill)
   for status, output in results[:2]:
-    assert status == 75 and 'process 2 (' in output
+    assert status == 76 and 'process 2 (' in output
 
 
 def test_silent_process_is_missed():
@@ -111,7 +111,7 @@ def test_silent_process_is_missed():
     processes[0].wait(HANGS)
     processes[1].kill()
   status, output = _run(['wait', 'wait'], freeze, heartbeat_timeout=8.0)[0]
-  assert status == 75
+  assert status == 76
   assert 'process 1 (' in output and 'no sign of life for 8 s' in output
 
 

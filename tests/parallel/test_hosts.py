@@ -67,6 +67,17 @@ def test_address_from_the_flag_and_the_rest_from_the_launcher(
   assert spec == clusters.ProcessSpec('h:1', 8, 3)
 
 
+def test_mpirun_inside_of_a_slurm_allocation(monkeypatch):
+  # All ranks have the variables of the batch script.
+  slurm = {'SLURM_PROCID': '0', 'SLURM_NTASKS': '2', 'SLURM_LOCALID': '0',
+           'SLURM_STEP_TASKS_PER_NODE': '1'}
+  for rank in range(2):
+    spec = _spec(monkeypatch, hosts.ProcessGroup('h:1', auto=True), **slurm,
+                 OMPI_COMM_WORLD_RANK=str(rank), OMPI_COMM_WORLD_SIZE='2',
+                 OMPI_COMM_WORLD_LOCAL_RANK=str(rank), OMPI_COMM_WORLD_LOCAL_SIZE='2')
+    assert spec == clusters.ProcessSpec('h:1', 2, rank, (rank,))
+
+
 def test_slurm_step(monkeypatch):
   # As `srun` sets them for the second of two tasks on two nodes.
   spec = _spec(

@@ -1,6 +1,7 @@
 """Who is missing is said to everybody who came; contradictions are, too."""
 
 import json
+import os
 import re
 import socket
 import threading
@@ -174,6 +175,49 @@ def test_strangers_on_the_port_are_ignored(listener, noise):
   assert not any(isinstance(r, UserError) for r in results)
   for stranger in strangers:
     stranger.close()
+
+
+def _message(**values):
+  member = {'process_id': 1, 'host': 'x', 'pid': 1}
+  member |= {k: values.pop(k) for k in list(values) if k in member}
+  return {'protocol': 'vit_jax rendezvous 1', 'size': 2, 'member': member, **values}
+
+
+@pytest.mark.parametrize('message', [
+    _message(process_id=i) for i in (7, 2, -1, 1.5, True, None, '1', [1], 10**30)] + [
+    _message(host='x' * 300), _message(host='\x1b[2J'), _message(host=3),
+    _message(pid=-1), _message(size=[2]), _message(size=True), _message(member=[]),
+    _message(member={'process_id': 1}), {'protocol': None}], ids=str)
+def test_impossible_members_are_ignored(listener, message):
+  with socket.create_connection(listener.getsockname()) as stranger:
+    Connection(stranger).send(message)
+    results = _join(listener, [(2, 0), (2, 1)])
+  assert [r.members[1].pid for r in results] == [os.getpid()] * 2
+
+
+def test_nested_messages_are_ignored(listener):
+  for noise in (b'[' * 50_000 + b'\n', b'{"a":' * 50_000 + b'\n'):
+    with socket.create_connection(listener.getsockname()) as stranger:
+      stranger.sendall(noise)
+  results = _join(listener, [(2, 0), (2, 1)])
+  assert not any(isinstance(r, UserError) for r in results)
+
+
+@pytest.mark.parametrize('token', [{'token': 'other'}, {'token': ['secret']}, {}])
+def test_a_process_with_another_token_is_told_and_the_run_goes_on(
+    listener, monkeypatch, token):
+  monkeypatch.setenv(rendezvous.TOKEN_VARIABLE, 'secret')
+  server = rendezvous._Server(listener, 2, Member(0, 'a', 1), LONG)
+  with socket.create_connection(listener.getsockname()) as stranger:
+    connection = Connection(stranger)
+    connection.send(_message(**token))
+    stranger.settimeout(HANGS)
+    def join():
+      replies = connection.receive()
+      assert 'another VIT_JAX_RUN_TOKEN' in replies[0]['error']
+      return rendezvous.join(_address(listener), 2, 1, LONG)
+    results = _in_threads([server.run, join])
+  assert [len(r.members) for r in results] == [2, 2]
 
 
 def test_another_program_on_the_port_is_told_to_the_others():

@@ -64,6 +64,11 @@ def test_a_device_is_what_jax_calls_one():
   assert tpu_slices.parse('v3-8').hbm_bytes == 16 * 2**30
   assert tpu_slices.parse('v4-8').devices == 4
   assert tpu_slices.parse('v4-8').hbm_bytes == 32 * 2**30
+  # As libtpu says where a program does not fit.
+  usable = {name: round(g.usable_bytes_per_device / 2**30, 2)
+            for name, g in tpu_generations.GENERATIONS.items()}
+  assert usable == {'v2': 7.48, 'v3': 15.48, 'v4': 30.75, 'v5e': 15.75, 'v5p': 95.73,
+                    'v6e': 31.24, 'tpu7x': 94.74}
   assert tpu_slices.parse('v4-8').peak_flops == 275e12
 
 

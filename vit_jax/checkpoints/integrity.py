@@ -48,7 +48,7 @@ def damage(directory: epath.PathLike, share: tuple[int, int] = (0, 1)) -> str:
       return next((p for p in problems if p), '')
   except FileNotFoundError:
     return f'{directory / _LIST} is missing'
-  except (ValueError, TypeError, AttributeError):
+  except (OSError, ValueError, TypeError, AttributeError, RecursionError):
     return f'{directory / _LIST} is not readable'
 
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import vit_jax
 from vit_jax.cli import config, convert, evaluate, plan, predict, sweep, train
+from vit_jax.parallel.rendezvous import NotAllCame
 from vit_jax.runtime import platforms
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.stopping import INTERRUPTED, Stopped
+from vit_jax.runtime.stopping import INTERRUPTED, LOST_PEER, Stopped
 
 # Libraries that would write to the user's screen. Set before they are imported;
 # who wants their messages sets the variables otherwise.
@@ -29,6 +30,8 @@ _OVERRIDES = ('Every setting can be changed with --config.<key>=<value>; '
 COMMANDS = {
     'train': train, 'eval': evaluate, 'predict': predict, 'convert': convert,
     'sweep': sweep, 'plan': plan, 'config': config}
+# Those that must not fall back to a CPU unasked.
+_TRAINING = ('train', 'sweep')
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -68,18 +71,20 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs a command; returns the exit status. User errors have no traceback."""
   for name, value in _QUIET.items():
     os.environ.setdefault(name, value)
-  platforms.rule_out_tpu()
   overrides, rest = split_overrides(sys.argv[1:] if argv is None else argv)
   parser = make_parser()
   args, unknown = parser.parse_known_args(rest)
   if unknown:
     parser.error(_unknown(unknown[0], args.command))
   try:
+    if args.command in _TRAINING:
+      platforms.check_tpu_visible()
+    platforms.rule_out_tpu()
     status = COMMANDS[args.command].run(args, overrides)
     sys.stdout.flush()
   except UserError as e:
     print(f'vit_jax {args.command}: error: {e}', file=sys.stderr)
-    return 1
+    return LOST_PEER if isinstance(e, NotAllCame) else 1
   except BrokenPipeError:
     # Whoever reads our output, such as `head`, has seen enough.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,12 +3,12 @@
 They change how a step is computed and laid out, not what it computes.
 """
 
-import json
 import pathlib
 from typing import Any
 
 from vit_jax.config.sections import Config
 from vit_jax.config.settings import all_settings
+from vit_jax.runtime import json_files
 from vit_jax.runtime.errors import UserError
 
 KIND = 'vit_jax tuned settings'
@@ -23,14 +23,14 @@ MADE_FOR = tuple(key for key, known in all_settings(Config).items()
 def read(path: str) -> tuple[dict, dict]:
   """(settings, made for); raises UserError for a file that is missing or no such."""
   try:
-    values = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-  except OSError as e:
+    values = json_files.read_object(
+        pathlib.Path(path),
+        f'`vit_jax plan --tune` writes such a file, with "kind": "{KIND}".')
+  except FileNotFoundError as e:
     raise UserError(
         f'Cannot read config.tuned={path!r}: {e.strerror}. `vit_jax plan --tune` '
         'writes such a file.') from e
-  except ValueError as e:
-    raise UserError(_foreign(path, f'it holds no JSON ({e})')) from e
-  if not isinstance(values, dict) or values.get('kind') != KIND:
+  if values.get('kind') != KIND:
     raise UserError(_foreign(path, f'it has no "kind": "{KIND}"'))
   settings, made_for = values.get('settings'), values.get('made_for')
   if not isinstance(settings, dict) or not isinstance(made_for, dict):

@@ -161,8 +161,12 @@ def _build_items(cls: type, values: Any, name: str) -> tuple:
 
 def _coerce(value: Any, kind: Any, name: str) -> Any:
   if kind is float and isinstance(value, int) and not isinstance(value, bool):
-    return float(value)
-  if kind is int and isinstance(value, float) and value == int(value):
+    try:
+      return float(value)
+    except OverflowError as e:
+      raise UserError(f'config.{name} takes a number, got {value!r:.60}...: it is too '
+                      'large for one.') from e
+  if kind is int and isinstance(value, float) and value.is_integer():
     return int(value)
   if kind is tuple and isinstance(value, list):
     return _deep_tuple(value)

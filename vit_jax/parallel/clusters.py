@@ -11,18 +11,21 @@ import re
 
 from vit_jax.runtime.errors import UserError
 
-# Environment variables of (number, size): SLURM, Open MPI, MPICH and Intel MPI,
-# MVAPICH.
+# Environment variables of (number, size): Open MPI, MPICH and Intel MPI, MVAPICH, and
+# SLURM. It is the last: what mpirun starts inside of an allocation has the variables of
+# the batch script or of mpirun's own helpers, by which several would be number 0.
 _RANKS = (
-    ('SLURM_PROCID', 'SLURM_NTASKS'),
     ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
     ('PMI_RANK', 'PMI_SIZE'),
     ('MV2_COMM_WORLD_RANK', 'MV2_COMM_WORLD_SIZE'),
+    ('SLURM_PROCID', 'SLURM_NTASKS'),
 )
-# (number on this host, tasks on each host) of SLURM and Open MPI.
+# (number on this host, tasks on each host), in the same order.
 _LOCAL_RANKS = (
-    ('SLURM_LOCALID', 'SLURM_STEP_TASKS_PER_NODE'),
     ('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_LOCAL_SIZE'),
+    ('MPI_LOCALRANKID', 'MPI_LOCALNRANKS'),
+    ('MV2_COMM_WORLD_LOCAL_RANK', 'MV2_COMM_WORLD_LOCAL_SIZE'),
+    ('SLURM_LOCALID', 'SLURM_STEP_TASKS_PER_NODE'),
 )
 
 
@@ -92,8 +95,10 @@ def detected(timeout: float) -> ProcessSpec | None:
 def _own_devices() -> tuple[int, ...] | None:
   """One GPU each if the launcher started several processes on this host."""
   for number, tasks in _LOCAL_RANKS:
+    if number not in os.environ:
+      continue
     # Such as '8', or '2(x3),1' for four hosts.
-    if number in os.environ and re.fullmatch(
-        r'1(\(x\d+\))?', os.environ.get(tasks, '1')) is None:
+    if re.fullmatch(r'1(\(x\d+\))?', os.environ.get(tasks, '1')) is None:
       return (int(os.environ[number]),)
+    return None
   return None

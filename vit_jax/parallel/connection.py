@@ -39,7 +39,10 @@ class Connection:
     if not data:
       return None
     *lines, self._received = (self._received + data).split(b'\n')
-    messages = [json.loads(line) for line in lines]
+    try:
+      messages = [json.loads(line) for line in lines]
+    except RecursionError as e:
+      raise ValueError('not a message') from e
     if not all(isinstance(m, dict) for m in messages) or len(self._received) > 1 << 20:
       raise ValueError('not a message')
     return messages

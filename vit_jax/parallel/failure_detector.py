@@ -18,7 +18,7 @@ from typing import NamedTuple
 from vit_jax.parallel.connection import Connection, Message
 from vit_jax.parallel.rendezvous import Member
 from vit_jax.runtime.errors import first_line
-from vit_jax.runtime.stopping import START_AGAIN, end_process
+from vit_jax.runtime.stopping import LOST_PEER, end_process
 
 # Seconds without a heartbeat until a process counts as lost.
 HEARTBEAT_TIMEOUT = 90.0
@@ -27,8 +27,6 @@ _HEARTBEAT_INTERVAL = 5.0
 _NEWS_TIMEOUT = 5.0
 # Time that this process may take to end by itself after an error of its own.
 _END_TIMEOUT = 15.0
-# The same command will go on from the newest checkpoint.
-LOST_STATUS = START_AGAIN
 
 
 class Failure(NamedTuple):
@@ -140,18 +138,20 @@ class FailureDetector:
   def _on_message(self, number: int, message: Message) -> bool:
     """Handles a message; returns whether it was the sender's last."""
     if 'lost' in message:
-      self._on_failure(Failure(message['status'], message['lost']))
+      # Process 0 alone tells of others.
+      if number == 0 and type(message.get('status')) is int:
+        self._on_failure(Failure(message['status'], str(message['lost'])))
     elif 'error' in message:
       self._report(number, 1, f'ended with an error: {message["error"]}')
     return 'bye' in message or 'error' in message
 
   def _on_lost(self, number: int, what: str) -> None:
-    self._report(number, LOST_STATUS, what)
+    self._report(number, LOST_PEER, what)
 
   def _report(self, number: int, status: int, what: str) -> None:
     text = (f'{self._members[number]} of {len(self._members)} {what}. The run cannot '
             'go on without it.')
-    if status == LOST_STATUS:
+    if status == LOST_PEER:
       text += ' Start all processes again to go on from the newest checkpoint.'
     # Only process 0 has anybody to tell.
     self._send({'lost': text, 'status': status}, but=number)
@@ -161,7 +161,7 @@ class FailureDetector:
     if self._leaving or self._failure.done():
       return
     self._failure.set_result(failure)
-    lost = failure.status == LOST_STATUS
+    lost = failure.status == LOST_PEER
     if lost:
       # The computation may hang for good, and JAX abort this process any moment.
       self._print(failure)

@@ -9,15 +9,20 @@ JAX's from there on. The connections stay open for the failure detector.
 import contextlib
 import dataclasses
 import errno
+import hmac
 import os
 import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vit_jax.parallel.connection import Connection, Message
 from vit_jax.runtime.errors import UserError
+
+# A secret of the run, which launchers set: who listens on the port's network is then no
+# process of it. All processes have the same, or none.
+TOKEN_VARIABLE = 'VIT_JAX_RUN_TOKEN'
 
 _PROTOCOL = 'vit_jax rendezvous 1'
 # A restarted run may find the port still held by the process 0 that is ending.
@@ -34,6 +39,23 @@ class Member:
 
   def __str__(self) -> str:
     return f'process {self.process_id} ({self.host}, pid {self.pid})'
+
+
+def read_member(values: Any) -> Member:
+  """A member as another process has described it.
+
+  Raises:
+    ValueError: if it is none.
+  """
+  if not isinstance(values, dict) or set(values) != {'process_id', 'host', 'pid'}:
+    raise ValueError('not a member')
+  process_id, host, pid = values['process_id'], values['host'], values['pid']
+  # True is no number here.
+  if type(process_id) is not int or process_id < 0 or type(pid) is not int or pid < 0:
+    raise ValueError('not a process')
+  if not isinstance(host, str) or len(host) > 255 or not host.isprintable():
+    raise ValueError('not a host')
+  return Member(process_id, host, pid)
 
 
 class Rendezvous(NamedTuple):
@@ -89,6 +111,9 @@ class _Server:
     self.members = {0: me}
     self._listener = listener
     self._size, self._me = num_processes, me
+    self._token = _token()
+    # Whether what keeps all from coming is their settings.
+    self._conflict = False
     self._timeout, self._clock = timeout, clock
     self._connections: dict[int, Connection] = {}
     self._selector = selectors.DefaultSelector()
@@ -97,10 +122,11 @@ class _Server:
     with self._listener, self._selector:
       error = self._collect()
     members = [self.members[i] for i in sorted(self.members)]
-    self._reply({'error': error} if error else {
+    late = bool(error) and not self._conflict
+    self._reply({'error': error, 'late': late} if error else {
         'members': [dataclasses.asdict(m) for m in members]})
     if error:
-      raise UserError(error)
+      raise NotAllCame(error) if late else UserError(error)
     return Rendezvous(members, self._connections)
 
   def _collect(self) -> str:
@@ -121,6 +147,7 @@ class _Server:
         try:
           self._serve(connection)
         except _SettingsConflict as e:
+          self._conflict = True
           return str(e)
     return ''
 
@@ -144,6 +171,9 @@ class _Server:
         connection.socket.setblocking(True)
         connection.send({'error': str(e)})
       raise
+    except _Refused as e:
+      with contextlib.suppress(OSError):
+        connection.send({'error': str(e)})
     except (ValueError, KeyError, TypeError):
       pass  # Not one of ours.
     # It ended while it waited; perhaps it is started again.
@@ -155,11 +185,21 @@ class _Server:
   def _register(self, message: Message, connection: Connection) -> None:
     if message['protocol'] != _PROTOCOL:
       raise ValueError(message['protocol'])
-    member = Member(**message['member'])
+    member = read_member(message['member'])
+    if type(message['size']) is not int:
+      raise ValueError(message['size'])
+    if not hmac.compare_digest(
+        str(message.get('token', '')).encode(errors='replace'), self._token.encode()):
+      raise _Refused(
+          f'{member} was started with another {TOKEN_VARIABLE} than {self._me}: it '
+          'belongs to another run, or was started by other means. Start all processes '
+          'by one launcher, or without that variable.')
     if message['size'] != self._size:
       raise _SettingsConflict(
           f'{member} was started with --num_processes={message["size"]}, {self._me} '
           f'with --num_processes={self._size}. Give all the same number.')
+    if member.process_id >= self._size:
+      raise ValueError(member.process_id)
     if member.process_id in self.members:
       other = self.members[member.process_id]
       raise _SettingsConflict(
@@ -176,8 +216,20 @@ class _Server:
         connection.send(message)
 
 
+class NotAllCame(UserError):
+  """Processes are missing: those that came may be started again."""
+
+
+class _Refused(Exception):
+  """A process that is told why it does not belong here; the run goes on waiting."""
+
+
 class _SettingsConflict(Exception):
   """Processes of one run that were started with settings that don't fit."""
+
+
+def _token() -> str:
+  return os.environ.get(TOKEN_VARIABLE, '')
 
 
 def _missing(size: int, members: Iterable[Member], timeout: float) -> str:
@@ -220,19 +272,20 @@ def _report_to_server(
     connection = None
     try:
       connection = Connection(socket.create_connection((host, port), timeout=5))
-      connection.send({'protocol': _PROTOCOL, 'size': size,
+      connection.send({'protocol': _PROTOCOL, 'size': size, 'token': _token(),
                        'member': dataclasses.asdict(me)})
       # Process 0 may have come last, and then waits as long as we did.
       reply = _receive_reply(connection, time.monotonic() + timeout + 5)
       if 'error' in reply:
-        raise UserError(reply['error'])
-      return Rendezvous([Member(**m) for m in reply['members']], {0: connection})
+        kind = NotAllCame if reply.get('late') is True else UserError
+        raise kind(str(reply['error']))
+      return Rendezvous([read_member(m) for m in reply['members']], {0: connection})
     except (OSError, ValueError, KeyError, TypeError) as e:
       reason = getattr(e, 'strerror', None) or str(e)
       if connection is not None:
         connection.close()
     time.sleep(_RETRY)
-  raise UserError(
+  raise NotAllCame(
       f'Process 0 did not answer {me} at --coordinator_address={address} within '
       f'{timeout:g} s: {reason}. See what process 0 says, and whether {me.host} '
       'reaches that address and port; more time: --start_timeout=SECONDS.')

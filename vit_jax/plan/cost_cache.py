@@ -12,6 +12,7 @@ import jax
 from vit_jax.config.sections import Config
 from vit_jax.parallel import tpu_generations, tpu_slices
 from vit_jax.plan import hlo, hlo_flops, hlo_traffic, network, program_cost
+from vit_jax.runtime import json_files
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.files import write_json
 from vit_jax.training.compiler_options import compiler_options
@@ -32,11 +33,8 @@ class CostCache:
     self._path = pathlib.Path(path)
     self._values: dict[str, dict[str, Any]] = {}
     if self._path.exists():
-      try:
-        self._values = json.loads(self._path.read_text(encoding='utf-8'))
-      except (OSError, ValueError) as e:
-        raise UserError(f'Cannot read {path}: {e} Remove it, or name another file.'
-                        ) from e
+      self._values = json_files.read_object(
+          self._path, 'Remove it, or name another file.')
 
   def __contains__(self, key: str) -> bool:
     return key in self._values

@@ -22,10 +22,6 @@ from vit_jax.parallel import rules
 from vit_jax.parallel.tpu_slices import Slice
 from vit_jax.training import job as job_lib
 
-# What a compiled program cannot use of a device's memory; the TPU compiler says
-# 15.75 GiB of a v5e's 16.
-RESERVED = 2**28
-
 
 @dataclasses.dataclass(frozen=True)
 class Device:
@@ -135,7 +131,7 @@ def _kept(model: Model, image_size: tuple[int, int]) -> int:
 
 def usable(slice_: Slice) -> int:
   """Bytes of a device's memory that a program can have."""
-  return slice_.hbm_bytes - RESERVED
+  return slice_.generation.usable_bytes_per_device
 
 
 def step_flops(job: job_lib.Job) -> int:

@@ -6,7 +6,9 @@ The words for it, here and wherever processes are watched or started:
     three it was is its reason.
   - A run stops: it finishes its step, saves, and raises `Stopped`.
   - A process ends, in whatever way; its exit status tells how. With `START_AGAIN` the
-    same command goes on where it stands; `INTERRUPTED` follows a Ctrl-C.
+    same command goes on where it stands, which was saved. So it does with
+    `LOST_PEER`, from the newest checkpoint; but what ended the other process, such as
+    too little memory, may do so again. `INTERRUPTED` follows a Ctrl-C.
   - A process is lost if it ends, or hangs, without telling the others.
 """
 
@@ -20,6 +22,10 @@ from typing import Any, NoReturn, Self
 
 # EX_TEMPFAIL of sysexits.h: nothing is wrong, start the same command again.
 START_AGAIN = 75
+# Another process of the run was lost, or did not come.
+LOST_PEER = 76
+# All after which launchers start the same command again.
+RETRIED = (START_AGAIN, LOST_PEER)
 # As shells say it.
 INTERRUPTED = 128 + signal.SIGINT
 

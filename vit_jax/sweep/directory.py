@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
-import json
 import os
 import pathlib
 import random
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from vit_jax.parallel import hosts
-from vit_jax.runtime import files
+from vit_jax.runtime import files, json_files
 from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import definition
 from vit_jax.sweep.cells import Cell
@@ -29,6 +28,7 @@ from vit_jax.sweep.definition import SweepDefinition
 _SWEEP, _RESULT, _ERROR = 'sweep.json', 'result.json', 'error.json'
 # A dot, because a work directory may hold such files and be nobody's yet.
 _LOCK = '.lock'
+_ADVICE = 'Restore the file, or give another --workdir.'
 _LOCKED = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
@@ -48,17 +48,21 @@ class SweepDirectory:
     Raises:
       UserError: if the directory is something else.
     """
-    if self.path.exists() and not self.path.is_dir():
-      raise UserError(f'--workdir={self.path} is a file; give a directory.')
+    path = self.path / _SWEEP
     try:
-      values = json.loads((self.path / _SWEEP).read_text(encoding='utf-8'))
-      return definition.from_json(values)
+      if self.path.exists() and not self.path.is_dir():
+        raise UserError(f'--workdir={self.path} is a file; give a directory.')
+      return definition.from_json(json_files.read_object(path, _ADVICE))
     except FileNotFoundError:
-      pass
-    except (OSError, ValueError, LookupError) as e:
-      raise UserError(f'Cannot read {self.path / _SWEEP}: {e!r}') from e
-    if self.path.exists() and any(
-        not p.name.startswith('.') for p in self.path.iterdir()):
+      in_use = self.path.exists() and any(
+          not p.name.startswith('.') for p in self.path.iterdir())
+    except OSError as e:
+      raise UserError(f'Cannot use --workdir={self.path}: {e.strerror}. Give a '
+                      'directory that you may read and write to.') from e
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
+      raise UserError(f'{path} is not the definition of a sweep: {e!r}. {_ADVICE}'
+                      ) from e
+    if in_use:
       raise UserError(
           f'--workdir={self.path} is not empty and holds no {_SWEEP}, so it is no '
           'directory of a sweep. Nothing was changed; give a new or empty directory.')
@@ -132,8 +136,8 @@ class CellResults:
       if values is None:
         return None
       try:
-        self._found[cell.id] = CellResult(**values)
-      except TypeError as e:
+        self._found[cell.id] = _result(values)
+      except (TypeError, ValueError) as e:
         raise UserError(
             f'{path} is not a result of this version of vit_jax: {e}. Move the folder '
             'away to run the cell again.') from e
@@ -147,7 +151,11 @@ class CellResults:
     """The last failure, None if the cell has not failed or is finished."""
     if self.get(cell) is not None:
       return None
-    return _read_json(self.folder(cell) / _ERROR)
+    path = self.folder(cell) / _ERROR
+    values = _read_json(path)
+    if values is not None and not isinstance(values.get('message'), str):
+      raise UserError(f'{path} does not say what failed. Remove the file.')
+    return values
 
   def write_error(self, cell: Cell, error: dict[str, Any]) -> None:
     self.folder(cell).mkdir(parents=True, exist_ok=True)
@@ -171,15 +179,27 @@ class CellResults:
     return _read_json(self.folder(cell) / 'versions.json') or {}
 
 
-def _read_json(path: pathlib.Path) -> Any:
+def _result(values: dict[str, Any]) -> CellResult:
+  """Raises TypeError or ValueError if they are none."""
+  result = CellResult(**values)
+  kinds = {'id': str, 'task': str, 'stage': str, 'settings': dict, 'seed': int,
+           'metrics': dict, 'steps': int, 'seconds': int | float, 'resumed': bool,
+           'diverged': str, 'versions': dict}
+  for name, kind in kinds.items():
+    if not isinstance(getattr(result, name), kind):
+      raise ValueError(f'{name} is {getattr(result, name)!r}')
+  for name, value in result.metrics.items():
+    if isinstance(value, bool) or not isinstance(value, int | float):
+      raise ValueError(f'the metric {name} is {value!r}')
+  return result
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
   """None if there is no such file."""
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
+    return json_files.read_object(path, 'Move the file away to run the cell again.')
   except FileNotFoundError:
     return None
-  except (OSError, ValueError) as e:
-    raise UserError(f'Cannot read {path}: {e}. Move the file away to run the cell '
-                    'again.') from e
 
 
 class LockedError(Exception):

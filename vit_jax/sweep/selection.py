@@ -5,6 +5,7 @@ import statistics
 from typing import Any
 
 from vit_jax.objectives.objective import Direction
+from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import cells
 from vit_jax.sweep.cells import Cell
 from vit_jax.sweep.definition import SweepDefinition, SweepTask
@@ -126,4 +127,9 @@ def _median(group: list[Cell], metric: str, results: CellResults) -> float | Non
 def _value(result: CellResult | None, metric: str) -> float | None:
   if result is None or result.diverged:
     return None
+  if metric not in result.metrics:
+    raise UserError(
+        f'The result of cell {result.id} has no {metric}, only '
+        f'{", ".join(result.metrics) or "nothing"}. Move the folder of the cell away '
+        'to run it again.')
   return result.metrics[metric]

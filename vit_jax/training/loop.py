@@ -29,7 +29,7 @@ from vit_jax.runtime.errors import warn
 from vit_jax.runtime.stopping import Stopped, StopRequest
 from vit_jax.training import job as job_lib
 from vit_jax.training import metrics as metrics_lib
-from vit_jax.training import overview, same_run
+from vit_jax.training import overview, same_run, stalled_starts
 from vit_jax.training import workdir as workdir_lib
 from vit_jax.training.checks import check_run
 from vit_jax.training.profiler import Profiler
@@ -108,6 +108,7 @@ class _Run:
       initial.check_checkpoint(self.config.init.checkpoint, self.job)
     if self.main:
       workdir_lib.claim(self.workdir, self.config, self.dataset)
+    stalled_starts.check(self.workdir, self.config, start)
     hosts.barrier('workdir')
     store = Store(self.workdir, self.config.checkpoint)
     try:

@@ -6,15 +6,18 @@ import pathlib
 import queue
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 
-from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.files import write_text
+from vit_jax.runtime import json_files
+from vit_jax.runtime.errors import UserError, warn
+from vit_jax.runtime.files import write_bytes
 
 FILE = 'metrics.jsonl'
+# Bytes of a line; a row of a hundred measurements has a twentieth of it.
+_LONGEST = 1 << 17
 
 
 class NonFiniteError(UserError):
@@ -104,10 +107,11 @@ class Writer:
     # Steps after the restored checkpoint are about to be measured again.
     if not self._path.exists():
       return
-    lines = self._path.read_text(encoding='utf-8').splitlines()
-    kept = [line for line in lines if _step_of(line) <= step]
-    if kept != lines:
-      write_text(self._path, ''.join(line + '\n' for line in kept))
+    rows = list(_rows(self._path))
+    kept = [line.rstrip(b'\n') + b'\n' for line, row in rows
+            if row and row['step'] <= step]
+    if kept != [line for line, _ in rows]:
+      write_bytes(self._path, b''.join(kept))
 
   def _write_summaries(self, logdir: str) -> None:
     try:
@@ -124,17 +128,40 @@ class Writer:
       print(f'vit_jax: TensorBoard logging stopped: {e}', file=sys.stderr)
 
 
-def _step_of(line: str) -> float:
-  try:
-    return json.loads(line)['step']
-  except (ValueError, KeyError):
-    return math.inf  # The line was cut off when the process was killed.
-
-
 def read(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
-  """All objects of WORKDIR/metrics.jsonl."""
+  """All objects of WORKDIR/metrics.jsonl; damaged lines are left out, with a warning.
+
+  Raises:
+    UserError: if the file cannot be read.
+  """
   path = pathlib.Path(workdir) / FILE
-  if not path.exists():
-    return []
-  lines = path.read_text(encoding='utf-8').splitlines()
-  return [json.loads(line) for line in lines if _step_of(line) < math.inf]
+  return [row for _, row in _rows(path) if row] if path.exists() else []
+
+
+def _rows(path: pathlib.Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+  """(line, its object) of every line; the object is empty where there is none."""
+  damaged = 0
+  try:
+    with path.open('rb') as file:
+      while line := file.readline(_LONGEST):
+        row = _row(line)
+        # A process that is killed leaves the last line cut off.
+        damaged += not row and line.endswith(b'\n')
+        yield line, row
+  except OSError as e:
+    raise UserError(f'Cannot read {path}: {e.strerror}. Move it away, or mend it.'
+                    ) from e
+  if damaged:
+    warn(f'{path} has {damaged} damaged line(s), which are left out')
+
+
+def _row(line: bytes) -> dict[str, Any]:
+  """The measurements in a line; {} if it holds none."""
+  try:
+    row = json_files.decode(line)
+  except ValueError:
+    return {}
+  if not isinstance(row, dict) or type(row.get('step')) is not int or row['step'] < 0:
+    return {}
+  numbers = all(type(v) in (int, float) and math.isfinite(v) for v in row.values())
+  return row if numbers else {}

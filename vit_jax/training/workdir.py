@@ -2,19 +2,19 @@
 
 import dataclasses
 import importlib.metadata
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from vit_jax import config as config_lib
 from vit_jax.config.sections import Config
-from vit_jax.runtime import code_version, files
+from vit_jax.runtime import code_version, files, json_files
 from vit_jax.runtime.errors import UserError
 
 _CONFIG = 'config.json'
 _DATASET = 'dataset.json'
 _VERSIONS = 'versions.json'
+_ADVICE = 'Restore the file, or give another --workdir.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +34,19 @@ def check_usable(workdir: str, config: Config, dataset: DatasetFacts) -> None:
       differ.
   """
   path = pathlib.Path(workdir)
-  if path.exists() and not path.is_dir():
-    raise UserError(f'--workdir={workdir} is a file; give a directory.')
-  if (path / _CONFIG).exists():
+  try:
+    if path.exists() and not path.is_dir():
+      raise UserError(f'--workdir={workdir} is a file; give a directory.')
+    has_config = (path / _CONFIG).exists()
+    in_use = path.exists() and any(
+        not p.name.startswith('.') for p in path.iterdir())
+  except OSError as e:
+    raise UserError(
+        f'Cannot use --workdir={workdir}: {e.strerror}. Give a directory that you may '
+        'read and write to.') from e
+  if has_config:
     _check_same_run(path, config, dataset)
-  elif path.exists() and any(
-      not p.name.startswith('.') for p in path.iterdir()):
+  elif in_use:
     raise UserError(
         f'--workdir={workdir} is not empty and holds no {_CONFIG}, so it is no '
         'work directory of vit_jax. Nothing was changed; give a new or empty '
@@ -89,25 +96,34 @@ def is_run(workdir: str) -> bool:
 
 def read_config(workdir: str | pathlib.Path) -> Config:
   """The configuration of the run in `workdir`."""
-  return config_lib.from_dict(_read_json(workdir, _CONFIG))
+  try:
+    return config_lib.from_dict(_read_json(workdir, _CONFIG))
+  except UserError as e:
+    raise UserError(f'{_CONFIG} of {workdir}: {e}') from e
 
 
 def read_dataset(workdir: str | pathlib.Path) -> DatasetFacts:
   """The facts of the run's training data."""
   values = _read_json(workdir, _DATASET)
-  return DatasetFacts(**{**values, 'class_names': tuple(values['class_names'])})
+  names = values.get('class_names')
+  counts = [values.get('num_examples'), values.get('num_classes')]
+  if (set(values) != {field.name for field in dataclasses.fields(DatasetFacts)}
+      or not isinstance(values['name'], str)
+      or not all(type(n) is int and n > 0 for n in counts)
+      or not isinstance(names, list) or not all(isinstance(n, str) for n in names)):
+    raise UserError(
+        f'{pathlib.Path(workdir) / _DATASET} does not hold the facts of a data set. '
+        f'{_ADVICE}')
+  return DatasetFacts(**{**values, 'class_names': tuple(names)})
 
 
 def _read_json(workdir: str | pathlib.Path, name: str) -> dict[str, Any]:
-  path = pathlib.Path(workdir) / name
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
+    return json_files.read_object(pathlib.Path(workdir) / name, _ADVICE)
   except FileNotFoundError as e:
     raise UserError(
         f'No {name} in {workdir}: it is not the work directory of a run. Give the '
         '--workdir of a `vit_jax train`.') from e
-  except (OSError, ValueError, RecursionError) as e:
-    raise UserError(f'Cannot read {path}: {e}') from e
 
 
 def shorten(names: Sequence[str], most: int = 5) -> str:

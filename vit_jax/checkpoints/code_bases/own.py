@@ -61,7 +61,8 @@ def _read_model(path: epath.Path) -> Contents:
         # Not those of earlier versions, nor those on object stores.
         damage=(lambda share: integrity.damage(path / _PARAMS, share)
                 ) if values.get('sealed') else (lambda share: ''))
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError,
+          RecursionError) as e:
     raise UserError(
         f'{path} is not a readable exported model: {e}. Expected {_MODEL} with '
         f'format {_FORMAT!r} and an Orbax folder {_PARAMS}.') from e
