@@ -324,7 +324,7 @@ def absent(folder, size=3, missing=1, timeout=30) -> Outcome:
   statuses = group.ends()
   took = time.monotonic() - began
   for i, status in statuses.items():
-    if status != 1 or f'Missing: process {missing}.' not in group.log(i):
+    if status != 76 or f'Missing: process {missing}.' not in group.log(i):
       return Outcome(False, f'{i} ended with {status}: {group.log(i)[-800:]}')
   return Outcome(True, f'all others named it after {timeout} s of waiting '
                  f'({took:.0f} s from their start)')
