@@ -11,7 +11,7 @@ import itertools
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -40,7 +40,17 @@ class Store:
   """The checkpoints under one work directory."""
 
   def __init__(self, workdir: str | os.PathLike[str], section: CheckpointSection, *,
-               read_only: bool = False) -> None:
+               read_only: bool = False,
+               before_writing: Callable[[], None] = lambda: None) -> None:
+    """Opens them.
+
+    Args:
+      workdir: its folder.
+      section: how many are kept, and which.
+      read_only: changes nothing.
+      before_writing: raises if somebody else may write there.
+    """
+    self._before_writing = before_writing
     self._directory = pathlib.Path(workdir).absolute() / 'checkpoints'
     self._section, self._read_only = section, read_only
     if not read_only:
@@ -82,6 +92,7 @@ class Store:
     A save that fails, as on a full disk, is reported and changes nothing else: the
     checkpoints before it stay, and the next call tries again.
     """
+    self._before_writing()
     self.finish()
     if self._failure:
       # What was still being written when the last save had failed.
@@ -125,6 +136,7 @@ class Store:
 
   def wait(self) -> None:
     """`finish`, and raises SaveFailed if the newest save has failed."""
+    self._before_writing()
     self.finish()
     if self._failure:
       raise SaveFailed(

@@ -29,7 +29,7 @@ from vit_jax.runtime.errors import warn
 from vit_jax.runtime.stopping import Stopped, StopRequest
 from vit_jax.training import job as job_lib
 from vit_jax.training import metrics as metrics_lib
-from vit_jax.training import overview, same_run, stalled_starts
+from vit_jax.training import overview, ownership, same_run, stalled_starts
 from vit_jax.training import workdir as workdir_lib
 from vit_jax.training.checks import check_run
 from vit_jax.training.profiler import Profiler
@@ -54,6 +54,7 @@ def train(config: Any, workdir: str, reuse: Reuse | None = None) -> dict[str, fl
   Raises:
     UserError: for anything that the caller can mend.
     Stopped: after a signal or a preemption notice; the state has been saved.
+    LeaseLost: a UserError, if another run may have taken `workdir` over.
   """
   if not isinstance(config, Config):
     config = config_lib.with_tuned(config_lib.from_dict(
@@ -99,6 +100,12 @@ class _Run:
 
   def run(self) -> dict[str, float]:
     """The newest measurements, see `train`."""
+    # Before anything is decided by what is there.
+    with ownership.of(
+        self.workdir, lambda: self.stop.request('a lost lease')) as check_owner:
+      return self._run(check_owner)
+
+  def _run(self, check_owner: Callable[[], None]) -> dict[str, float]:
     shared_folder.check(self.workdir)
     start = resume.find(self.workdir, self.config.checkpoint)
     same_run.check_plan(self.job, self.dataset, start)
@@ -110,12 +117,14 @@ class _Run:
       workdir_lib.claim(self.workdir, self.config, self.dataset)
     stalled_starts.check(self.workdir, self.config, start)
     hosts.barrier('workdir')
-    store = Store(self.workdir, self.config.checkpoint)
+    store = Store(self.workdir, self.config.checkpoint, before_writing=check_owner)
     try:
       if self.main:
         print(
             overview.describe(self.job, self.input, self.workdir, start), flush=True)
-      writer = metrics_lib.Writer(self.workdir, start) if self.main else None
+      writer = None
+      if self.main:
+        writer = metrics_lib.Writer(self.workdir, start, check_owner)
       try:
         return self._train(store, writer, start)
       finally:

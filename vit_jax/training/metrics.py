@@ -6,7 +6,7 @@ import pathlib
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -79,8 +79,14 @@ class Writer:
   delays neither the first step nor the later ones.
   """
 
-  def __init__(self, workdir: str | pathlib.Path, resume_step: int) -> None:
+  def __init__(self, workdir: str | pathlib.Path, resume_step: int,
+               before_writing: Callable[[], None] = lambda: None) -> None:
+    """Drops what came after `resume_step`.
+
+    `before_writing` raises if somebody else may write there.
+    """
     self._path = pathlib.Path(workdir) / FILE
+    self._before_writing = before_writing
     self._drop_after(resume_step)
     self._file = self._path.open('a', encoding='utf-8')
     self._queue = queue.Queue()
@@ -90,6 +96,7 @@ class Writer:
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Appends one object: `step` and the named values."""
+    self._before_writing()
     self._file.write(json.dumps({'step': step, **values}, allow_nan=False) + '\n')
     self._file.flush()
     self._queue.put((step, values))
