@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from vit_jax import config as config_lib
 from vit_jax import objectives
-from vit_jax.checkpoints import initial, resume
+from vit_jax.checkpoints import directory, initial, resume
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import evaluators as evaluator_settings
 from vit_jax.config.sections import Config
@@ -27,6 +27,7 @@ from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.runtime import host_memory
 from vit_jax.runtime.errors import warn
 from vit_jax.runtime.stopping import Stopped, StopRequest
+from vit_jax.runtime.storage import StorageError
 from vit_jax.training import job as job_lib
 from vit_jax.training import metrics as metrics_lib
 from vit_jax.training import overview, ownership, same_run, stalled_starts
@@ -59,6 +60,7 @@ def train(config: Any, workdir: str, reuse: Reuse | None = None) -> dict[str, fl
   if not isinstance(config, Config):
     config = config_lib.with_tuned(config_lib.from_dict(
         dict(getattr(config, 'to_dict', lambda: config)())))
+  directory.check_writable(workdir)
   config = initial.with_pixels(check_run(config), workdir)
   if config.keep_host_memory:
     host_memory.keep_freed()  # Before JAX starts its threads.
@@ -128,7 +130,8 @@ class _Run:
       try:
         return self._train(store, writer, start)
       finally:
-        _close(writer)
+        if writer:
+          _written(writer.close, 'last measurements')
     finally:
       store.close()
 
@@ -193,6 +196,8 @@ class _Run:
       if step > start and (step % config.checkpoint.every == 0 or last or stopping):
         window.fetch()
         progress.pause()
+        if writer:
+          _written(writer.commit, 'measurements')
         fresh = self.measured if self.measured_at == step else None
         store.save(state, config, metrics=fresh)
         progress.resume()
@@ -265,16 +270,12 @@ class _Run:
 def _record(writer: metrics_lib.Writer | None, step: int,
             values: Mapping[str, float]) -> None:
   """Writes measurements; a full disk costs them, not the run."""
-  try:
-    if writer:
-      writer.write(step, values)
-  except OSError as e:
-    warn(f'the measurements of step {step} could not be written: {e}')
+  if writer:
+    _written(lambda: writer.write(step, values), f'measurements of step {step}')
 
 
-def _close(writer: metrics_lib.Writer | None) -> None:
+def _written(write: Callable[[], None], what: str) -> None:
   try:
-    if writer:
-      writer.close()
-  except OSError as e:
-    warn(f'the last measurements could not be written: {e}')
+    write()
+  except StorageError as e:
+    warn(f'the {what} could not be written: {e}')
