@@ -21,7 +21,8 @@ def _contents(path):
 
 
 def test_claim_records_settings_and_versions(tmp_path):
-  path = workdir.claim(str(tmp_path / 'a' / 'b'), CONFIG, DATA)
+  path = tmp_path / 'a' / 'b'
+  workdir.claim(str(path), CONFIG, DATA)
   assert workdir.read_config(path) == CONFIG
   assert {'config.json', 'dataset.json', 'versions.json'} == set(_contents(path))
   versions = json.loads((path / 'versions.json').read_text())

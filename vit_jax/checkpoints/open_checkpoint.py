@@ -34,6 +34,7 @@ from vit_jax.checkpoints.weights import Weight
 from vit_jax.config.sections import ModelSection
 from vit_jax.models import layout
 from vit_jax.models.model import Model
+from vit_jax.runtime import storage
 from vit_jax.runtime.errors import UserError
 from vit_jax.runtime.file_errors import unreachable_is_an_error
 
@@ -88,6 +89,8 @@ def open_checkpoint(
   """
   # CHANGES don't say what the file holds.
   said = {k: v for k, v in (overrides or {}).items() if k not in CHANGES}
+  if str(path).startswith('gs://'):
+    storage.configure()  # Before epath uses the URL.
   (name, subtree), hints = _split(path), hints or {}
   with contextlib.ExitStack() as stack:
     contents = dataclasses.replace(

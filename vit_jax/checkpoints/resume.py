@@ -1,21 +1,20 @@
 """Which checkpoint a run goes on from: the newest one that is whole."""
 
-import itertools
-import os
-import pathlib
-
 import jax
+from etils import epath
 
+from vit_jax.checkpoints import directory
 from vit_jax.checkpoints.store import Store
 from vit_jax.config.sections import CheckpointSection
 from vit_jax.parallel import hosts
 from vit_jax.runtime.errors import UserError, warn
+from vit_jax.runtime.storage.urls import PathLike
 
 
-def find(workdir: str | os.PathLike[str], section: CheckpointSection) -> int:
+def find(workdir: PathLike, section: CheckpointSection) -> int:
   """The newest step whose checkpoint is whole, 0 without any checkpoint.
 
-  Damaged ones that are newer are renamed to `<step>.corrupt`, and reported. All
+  Damaged ones that are newer are set aside, see `directory`, and reported. All
   processes must call it; each reads a part of the files.
 
   Raises:
@@ -43,13 +42,10 @@ def find(workdir: str | os.PathLike[str], section: CheckpointSection) -> int:
   return 0
 
 
-def _set_aside(paths: list[pathlib.Path], good: pathlib.Path) -> None:
+def _set_aside(paths: list[epath.Path], good: epath.Path) -> None:
   if not paths:
     return
   if hosts.is_main():
     for path in paths:
-      names = (f'{path.name}.corrupt{n or ""}' for n in itertools.count())
-      aside = next(new for name in names if not (new := path.with_name(name)).exists())
-      path.rename(aside)
-      warn(f'set aside as {aside}; going on from {good} instead.')
+      directory.set_aside(path, good)
   hosts.barrier('set_aside')

@@ -1,29 +1,29 @@
 """Checkpoints of a run: WORKDIR/checkpoints/<step>, written asynchronously.
 
 Each holds the training state and, beside it, the position in the data and the
-configuration. Orbax commits a checkpoint by renaming its directory, so one that
-was being written when the process died is never seen; checksums tell one that was
-damaged later.
+configuration. Orbax commits a checkpoint by renaming its directory, or in a bucket by
+one more object, so one that was being written when the process died is never seen;
+checksums tell one that was damaged later.
 """
 
 import dataclasses
 import itertools
-import os
-import pathlib
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from vit_jax import config as config_lib
-from vit_jax.checkpoints import integrity
+from vit_jax.checkpoints import directory, integrity
 from vit_jax.config.sections import CheckpointSection, Config
 from vit_jax.parallel import hosts, rules
 from vit_jax.parallel.save_barrier import SaveBarrier
+from vit_jax.runtime import storage
 from vit_jax.runtime.errors import UserError, warn
+from vit_jax.runtime.storage.urls import PathLike
 from vit_jax.training.state import TrainState
 
 _STATE, _META = 'state', 'meta'
@@ -39,9 +39,19 @@ class SaveFailed(UserError):
 class Store:
   """The checkpoints under one work directory."""
 
-  def __init__(self, workdir: str | os.PathLike[str], section: CheckpointSection, *,
-               read_only: bool = False) -> None:
-    self._directory = pathlib.Path(workdir).absolute() / 'checkpoints'
+  def __init__(self, workdir: PathLike, section: CheckpointSection, *,
+               read_only: bool = False,
+               before_writing: Callable[[], None] = lambda: None) -> None:
+    """Opens them.
+
+    Args:
+      workdir: its folder or URL.
+      section: how many are kept, and which.
+      read_only: changes nothing.
+      before_writing: raises if somebody else may write there.
+    """
+    self._before_writing = before_writing
+    self._directory = directory.of(workdir)
     self._section, self._read_only = section, read_only
     if not read_only:
       # What a killed process was writing.
@@ -68,7 +78,7 @@ class Store:
   def best(self) -> int | None:
     return self._manager.best_step()
 
-  def path(self, step: int) -> pathlib.Path:
+  def path(self, step: int) -> epath.Path:
     return self._directory / str(step)
 
   def damage(self, step: int, share: tuple[int, int] = (0, 1)) -> str:
@@ -82,6 +92,7 @@ class Store:
     A save that fails, as on a full disk, is reported and changes nothing else: the
     checkpoints before it stay, and the next call tries again.
     """
+    self._before_writing()
     self.finish()
     if self._failure:
       # What was still being written when the last save had failed.
@@ -98,8 +109,9 @@ class Store:
           args=ocp.args.Composite(**{
               _STATE: integrity.Save(_as_dict(state)),
               _META: ocp.args.JsonSave(meta)}))
-    except OSError as e:
-      if jax.process_count() > 1:
+    except Exception as e:
+      known = isinstance(e, OSError) or storage.is_url(self._directory)
+      if not known or jax.process_count() > 1:
         raise  # The others have gone on to the next barrier.
       self._failed(e)
 
@@ -125,12 +137,14 @@ class Store:
 
   def wait(self) -> None:
     """`finish`, and raises SaveFailed if the newest save has failed."""
+    self._before_writing()
     self.finish()
     if self._failure:
+      advice = ('Check the bucket' if storage.is_url(self._directory) else 'Make room')
       raise SaveFailed(
           f'{self._failure} The newest checkpoint is '
-          f'{self.latest() or "none"}. Make room and run the same command again to '
-          'go on from there.')
+          f'{self.latest() or "none"}. {advice} and run the same command again to go '
+          'on from there.')
 
   def _failed(self, error: Exception | None) -> None:
     self._failure = (
@@ -149,8 +163,7 @@ class Store:
   def _remove_unfinished(self) -> None:
     # It may be what fills the disk.
     if hosts.is_main():
-      for path in self._directory.glob('*.orbax-checkpoint-tmp*'):
-        shutil.rmtree(path, ignore_errors=True)
+      directory.remove_unfinished(self._directory)
     hosts.barrier('unfinished')
 
   def restore(self, step: int, abstract_state: TrainState) -> TrainState:

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 
 import vit_jax
 from vit_jax.cli import config, convert, evaluate, plan, predict, sweep, train
-from vit_jax.parallel.rendezvous import NotAllCame
 from vit_jax.runtime import platforms
 from vit_jax.runtime.errors import UserError
-from vit_jax.runtime.stopping import INTERRUPTED, LOST_PEER, Stopped
+from vit_jax.runtime.stopping import INTERRUPTED, Stopped
 
 # Libraries that would write to the user's screen. Set before they are imported;
 # who wants their messages sets the variables otherwise.
@@ -84,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.flush()
   except UserError as e:
     print(f'vit_jax {args.command}: error: {e}', file=sys.stderr)
-    return LOST_PEER if isinstance(e, NotAllCame) else 1
+    return e.exit_status
   except BrokenPipeError:
     # Whoever reads our output, such as `head`, has seen enough.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

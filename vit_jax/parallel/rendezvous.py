@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from vit_jax.parallel.connection import Connection, Message
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.stopping import LOST_PEER
 
 # A secret of the run, which launchers set: who listens on the port's network is then no
 # process of it. All processes have the same, or none.
@@ -218,6 +219,7 @@ class _Server:
 
 class NotAllCame(UserError):
   """Processes are missing: those that came may be started again."""
+  exit_status = LOST_PEER
 
 
 class _Refused(Exception):

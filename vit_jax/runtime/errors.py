@@ -9,8 +9,9 @@ class UserError(Exception):
   """Bad input: the message says what was given, what was expected, what to do.
 
   The command line prints the message alone, without a traceback, and exits
-  with a non-zero status. Everything else that is raised is a defect of ours.
+  with `exit_status`. Everything else that is raised is a defect of ours.
   """
+  exit_status = 1
 
 
 class DataError(UserError):

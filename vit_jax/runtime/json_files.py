@@ -5,10 +5,11 @@ a kill or an editor has made of one ends in a `UserError` that names it.
 """
 
 import json
-import pathlib
 from typing import Any
 
+from vit_jax.runtime import storage
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.storage.urls import PathLike
 
 # No file of settings comes near: 21,000 class names take less than one MiB.
 LARGEST = 64 << 20
@@ -34,12 +35,12 @@ def decode(data: bytes) -> Any:
   return value
 
 
-def read_object(path: pathlib.Path, advice: str, limit: int = LARGEST
+def read_object(path: PathLike, advice: str, limit: int = LARGEST
                 ) -> dict[str, Any]:
   """The object in a file.
 
   Args:
-    path: of the file.
+    path: of the file, or its URL.
     advice: what to do about a damaged one.
     limit: bytes that it may have.
 
@@ -48,8 +49,11 @@ def read_object(path: pathlib.Path, advice: str, limit: int = LARGEST
     UserError: if it cannot be read, or holds no JSON object.
   """
   try:
-    with open(path, 'rb') as file:
-      data = file.read(limit + 1)
+    if storage.is_url(path):
+      data = storage.read_bytes(path, limit)
+    else:
+      with open(path, 'rb') as file:
+        data = file.read(limit + 1)
     if len(data) > limit:
       raise ValueError(f'it has more than {limit} bytes')
     value = decode(data)

@@ -3,7 +3,8 @@
 The words for it, here and wherever processes are watched or started:
   - A stop request is a SIGTERM, a Ctrl-C (SIGINT), or a preemption notice, by which JAX
     tells all processes of a run about the SIGTERM that one of them got. Which of the
-    three it was is its reason.
+    three it was is its reason. A run of one process also asks itself when it has lost
+    its work directory.
   - A run stops: it finishes its step, saves, and raises `Stopped`.
   - A process ends, in whatever way; its exit status tells how. With `START_AGAIN` the
     same command goes on where it stands, which was saved. So it does with
@@ -16,18 +17,22 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
 # EX_TEMPFAIL of sysexits.h: nothing is wrong, start the same command again.
 START_AGAIN = 75
-# Another process of the run was lost, or did not come.
+# Another process of the run was lost, or did not come; or the work directory was.
 LOST_PEER = 76
 # All after which launchers start the same command again.
 RETRIED = (START_AGAIN, LOST_PEER)
 # As shells say it.
 INTERRUPTED = 128 + signal.SIGINT
+# Seconds that a process which ends at once has for its last calls.
+_LAST_CALLS = 3.0
+_last_calls: list[Callable[[], object]] = []
 
 
 class Stopped(Exception):
@@ -52,7 +57,7 @@ class StopRequest:
   A second one ends the process at once.
 
   Attributes:
-    reason: the signal's name; '' if there is no request.
+    reason: the signal's name, or what `request` was given; '' if there is no request.
   """
 
   def __init__(self, signals: Iterable[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
@@ -68,6 +73,10 @@ class StopRequest:
                traceback: TracebackType | None) -> None:
     _restore_handlers(self._previous)
 
+  def request(self, reason: str) -> None:
+    """Asks as a signal does."""
+    self.reason = self.reason or reason
+
   def _handle(self, number: int, unused_frame: FrameType | None) -> None:
     self.reason = signal.Signals(number).name
     signal.signal(number, self._previous[number] or signal.SIG_DFL)
@@ -82,6 +91,7 @@ def end_on_sigterm() -> Iterator[None]:
   """
   def end(*unused: object) -> NoReturn:
     os.write(2, b'vit_jax: ended by SIGTERM. Run the same command to go on.\n')
+    _make_last_calls()
     os._exit(START_AGAIN)
 
   previous = _replace_handlers([signal.SIGTERM], end)
@@ -91,16 +101,43 @@ def end_on_sigterm() -> Iterator[None]:
     _restore_handlers(previous)
 
 
+@contextlib.contextmanager
+def before_end(call: Callable[[], object]) -> Iterator[None]:
+  """While entered, `call` is made if this process is ended at once by this module.
+
+  It is made in a thread of its own, and may take a few seconds.
+  """
+  _last_calls.append(call)
+  try:
+    yield
+  finally:
+    _last_calls.remove(call)
+
+
 def end_process(status: int) -> NoReturn:
   """Ends this process at once, whatever its other threads wait for.
 
   Not `sys.exit`: that would wait at JAX's barrier for a process that is gone.
   """
   try:
+    _make_last_calls()
     sys.stdout.flush()
     sys.stderr.flush()
   finally:
     os._exit(status)
+
+
+def _make_last_calls() -> None:
+  def make() -> None:
+    for call in list(_last_calls):
+      with contextlib.suppress(Exception):
+        call()
+
+  if _last_calls:
+    # This may be a signal's handler, in the midst of what holds a lock.
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    thread.join(_LAST_CALLS)
 
 
 def _replace_handlers(

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from vit_jax.parallel import hosts
-from vit_jax.runtime import files, json_files
+from vit_jax.runtime import files, json_files, storage
 from vit_jax.runtime.errors import UserError
 from vit_jax.sweep import definition
 from vit_jax.sweep.cells import Cell
@@ -36,7 +36,8 @@ class SweepDirectory:
   """Paths under the directory of a sweep; making one changes nothing."""
 
   def __init__(self, path: str) -> None:
-    self.path = pathlib.Path(path)
+    """Raises UserError for a URL: the locks are those of a file system."""
+    self.path = storage.local_path(path)
     self.results = CellResults(self.path / 'cells')
 
   def log(self, cell: Cell) -> pathlib.Path:

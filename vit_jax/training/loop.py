@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from vit_jax import config as config_lib
 from vit_jax import objectives
-from vit_jax.checkpoints import initial, resume
+from vit_jax.checkpoints import directory, initial, resume
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import evaluators as evaluator_settings
 from vit_jax.config.sections import Config
@@ -27,9 +27,10 @@ from vit_jax.parallel import mesh as mesh_lib
 from vit_jax.runtime import host_memory
 from vit_jax.runtime.errors import warn
 from vit_jax.runtime.stopping import Stopped, StopRequest
+from vit_jax.runtime.storage import StorageError
 from vit_jax.training import job as job_lib
 from vit_jax.training import metrics as metrics_lib
-from vit_jax.training import overview, same_run, stalled_starts
+from vit_jax.training import overview, ownership, same_run, stalled_starts
 from vit_jax.training import workdir as workdir_lib
 from vit_jax.training.checks import check_run
 from vit_jax.training.profiler import Profiler
@@ -54,10 +55,12 @@ def train(config: Any, workdir: str, reuse: Reuse | None = None) -> dict[str, fl
   Raises:
     UserError: for anything that the caller can mend.
     Stopped: after a signal or a preemption notice; the state has been saved.
+    LeaseLost: a UserError, if another run may have taken `workdir` over.
   """
   if not isinstance(config, Config):
     config = config_lib.with_tuned(config_lib.from_dict(
         dict(getattr(config, 'to_dict', lambda: config)())))
+  directory.check_writable(workdir)
   config = initial.with_pixels(check_run(config), workdir)
   if config.keep_host_memory:
     host_memory.keep_freed()  # Before JAX starts its threads.
@@ -99,6 +102,12 @@ class _Run:
 
   def run(self) -> dict[str, float]:
     """The newest measurements, see `train`."""
+    # Before anything is decided by what is there.
+    with ownership.of(
+        self.workdir, lambda: self.stop.request('a lost lease')) as check_owner:
+      return self._run(check_owner)
+
+  def _run(self, check_owner: Callable[[], None]) -> dict[str, float]:
     shared_folder.check(self.workdir)
     start = resume.find(self.workdir, self.config.checkpoint)
     same_run.check_plan(self.job, self.dataset, start)
@@ -110,16 +119,19 @@ class _Run:
       workdir_lib.claim(self.workdir, self.config, self.dataset)
     stalled_starts.check(self.workdir, self.config, start)
     hosts.barrier('workdir')
-    store = Store(self.workdir, self.config.checkpoint)
+    store = Store(self.workdir, self.config.checkpoint, before_writing=check_owner)
     try:
       if self.main:
         print(
             overview.describe(self.job, self.input, self.workdir, start), flush=True)
-      writer = metrics_lib.Writer(self.workdir, start) if self.main else None
+      writer = None
+      if self.main:
+        writer = metrics_lib.Writer(self.workdir, start, check_owner)
       try:
         return self._train(store, writer, start)
       finally:
-        _close(writer)
+        if writer:
+          _written(writer.close, 'last measurements')
     finally:
       store.close()
 
@@ -184,6 +196,8 @@ class _Run:
       if step > start and (step % config.checkpoint.every == 0 or last or stopping):
         window.fetch()
         progress.pause()
+        if writer:
+          _written(writer.commit, 'measurements')
         fresh = self.measured if self.measured_at == step else None
         store.save(state, config, metrics=fresh)
         progress.resume()
@@ -256,16 +270,12 @@ class _Run:
 def _record(writer: metrics_lib.Writer | None, step: int,
             values: Mapping[str, float]) -> None:
   """Writes measurements; a full disk costs them, not the run."""
-  try:
-    if writer:
-      writer.write(step, values)
-  except OSError as e:
-    warn(f'the measurements of step {step} could not be written: {e}')
+  if writer:
+    _written(lambda: writer.write(step, values), f'measurements of step {step}')
 
 
-def _close(writer: metrics_lib.Writer | None) -> None:
+def _written(write: Callable[[], None], what: str) -> None:
   try:
-    if writer:
-      writer.close()
-  except OSError as e:
-    warn(f'the last measurements could not be written: {e}')
+    write()
+  except StorageError as e:
+    warn(f'the {what} could not be written: {e}')

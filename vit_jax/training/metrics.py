@@ -1,21 +1,26 @@
 """Where measurements go: WORKDIR/metrics.jsonl and TensorBoard through CLU."""
 
+import contextlib
+import io
 import json
 import math
 import pathlib
 import queue
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 import jax
 
-from vit_jax.runtime import json_files
+from vit_jax.runtime import json_files, storage
 from vit_jax.runtime.errors import UserError, warn
-from vit_jax.runtime.files import write_bytes
+from vit_jax.runtime.storage.urls import PathLike
 
 FILE = 'metrics.jsonl'
+# In the queue: what was written so far is to be in the work directory.
+_COMMIT = (-1, {})
 # Bytes of a line; a row of a hundred measurements has a twentieth of it.
 _LONGEST = 1 << 17
 
@@ -77,82 +82,137 @@ class Writer:
 
   CLU's writer imports TensorFlow, which takes seconds; in the thread that import
   delays neither the first step nor the later ones.
+
+  In a bucket, where files cannot grow, measurements are there after a `commit`.
   """
 
-  def __init__(self, workdir: str | pathlib.Path, resume_step: int) -> None:
-    self._path = pathlib.Path(workdir) / FILE
+  def __init__(self, workdir: PathLike, resume_step: int,
+               before_writing: Callable[[], None] = lambda: None) -> None:
+    """Drops what came after `resume_step`.
+
+    `before_writing` raises if somebody else may write there.
+    """
+    self._path = storage.join(workdir, FILE)
+    self._before_writing = before_writing
     self._drop_after(resume_step)
-    self._file = self._path.open('a', encoding='utf-8')
+    self._log = storage.Log(self._path)
     self._queue = queue.Queue()
     self._thread = threading.Thread(
-        target=self._write_summaries, args=(str(workdir),), daemon=True)
+        target=self._write_summaries, args=(workdir,), daemon=True)
     self._started = False
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Appends one object: `step` and the named values."""
-    self._file.write(json.dumps({'step': step, **values}, allow_nan=False) + '\n')
-    self._file.flush()
+    self._before_writing()
+    self._log.append(json.dumps({'step': step, **values}, allow_nan=False) + '\n')
     self._queue.put((step, values))
     if not self._started:
       self._started = True
       self._thread.start()
 
+  def commit(self) -> None:
+    """To be called before a checkpoint, so that it has all measurements before it.
+
+    Raises:
+      StorageError: if they can't be written; they are kept for the next call.
+    """
+    self._before_writing()
+    self._log.commit()
+    self._queue.put(_COMMIT)
+
   def close(self) -> None:
-    self._file.close()
-    self._queue.put(None)
-    if self._started:
-      self._thread.join()
+    try:
+      self.commit()
+      self._log.close()
+    finally:
+      self._queue.put(None)
+      if self._started:
+        self._thread.join()
 
   def _drop_after(self, step: int) -> None:
     # Steps after the restored checkpoint are about to be measured again.
-    if not self._path.exists():
-      return
     rows = list(_rows(self._path))
     kept = [line.rstrip(b'\n') + b'\n' for line, row in rows
             if row and row['step'] <= step]
     if kept != [line for line, _ in rows]:
-      write_bytes(self._path, b''.join(kept))
+      storage.write_bytes(self._path, b''.join(kept))
 
-  def _write_summaries(self, logdir: str) -> None:
+  def _write_summaries(self, workdir: PathLike) -> None:
     try:
       from vit_jax.data import tensorflow
       tensorflow.load()
       from clu import metric_writers
-      writer = metric_writers.SummaryWriter(logdir)
-      while (item := self._queue.get()) is not None:
-        writer.write_scalars(*item)
-        if self._queue.empty():
-          writer.flush()
-      writer.close()
+      with _local_folder(workdir) as (folder, upload):
+        writer = metric_writers.SummaryWriter(str(folder))
+        while (item := self._queue.get()) is not None:
+          if item is not _COMMIT:
+            writer.write_scalars(*item)
+          if item is _COMMIT or self._queue.empty():
+            writer.flush()
+          if item is _COMMIT:
+            self._before_writing()
+            upload()
+        writer.close()
+        upload()
     except Exception as e:  # A log must not end a training run.
       print(f'vit_jax: TensorBoard logging stopped: {e}', file=sys.stderr)
 
 
-def read(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
+@contextlib.contextmanager
+def _local_folder(workdir: PathLike
+                  ) -> Iterator[tuple[pathlib.Path, Callable[[], None]]]:
+  """A folder for files that grow, and what brings them to `workdir`.
+
+  TensorFlow would write to a bucket by itself, but blocks for minutes without access.
+  """
+  if not storage.is_url(workdir):
+    yield pathlib.Path(workdir), lambda: None
+    return
+  with tempfile.TemporaryDirectory(prefix='vit_jax_') as name:
+    folder = pathlib.Path(name)
+
+    def upload() -> None:
+      for file in folder.iterdir():
+        storage.write_bytes(storage.join(workdir, file.name), file.read_bytes())
+
+    yield folder, upload
+
+
+def read(workdir: PathLike) -> list[dict[str, Any]]:
   """All objects of WORKDIR/metrics.jsonl; damaged lines are left out, with a warning.
 
   Raises:
     UserError: if the file cannot be read.
   """
-  path = pathlib.Path(workdir) / FILE
-  return [row for _, row in _rows(path) if row] if path.exists() else []
+  return [row for _, row in _rows(storage.join(workdir, FILE)) if row]
 
 
-def _rows(path: pathlib.Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-  """(line, its object) of every line; the object is empty where there is none."""
+def _rows(path: PathLike) -> Iterator[tuple[bytes, dict[str, Any]]]:
+  """(line, its object) of every line; the object is empty where there is none.
+
+  None if there is no such file.
+  """
   damaged = 0
   try:
-    with path.open('rb') as file:
+    with _opened(path) as file:
       while line := file.readline(_LONGEST):
         row = _row(line)
         # A process that is killed leaves the last line cut off.
         damaged += not row and line.endswith(b'\n')
         yield line, row
+  except FileNotFoundError:
+    return
   except OSError as e:
     raise UserError(f'Cannot read {path}: {e.strerror}. Move it away, or mend it.'
                     ) from e
   if damaged:
     warn(f'{path} has {damaged} damaged line(s), which are left out')
+
+
+def _opened(path: PathLike) -> BinaryIO:
+  if storage.is_url(path):
+    return io.BytesIO(storage.read_bytes(path))
+  return open(path, 'rb')
 
 
 def _row(line: bytes) -> dict[str, Any]:

@@ -7,13 +7,14 @@ memory: both lose a process. But only the latter never reaches a new checkpoint.
 import hashlib
 import json
 import os
-import pathlib
 
 from vit_jax import config as config_lib
 from vit_jax.config.sections import Config
 from vit_jax.parallel import hosts
-from vit_jax.runtime import code_version, files, json_files
+from vit_jax.runtime import code_version, json_files, storage
 from vit_jax.runtime.errors import UserError, warn
+from vit_jax.runtime.storage import StorageError
+from vit_jax.runtime.storage.urls import PathLike
 
 # Starts at one step that launchers allow; without it any number.
 VARIABLE = 'VIT_JAX_MAX_STALLED_STARTS'
@@ -21,7 +22,7 @@ VARIABLE = 'VIT_JAX_MAX_STALLED_STARTS'
 _FILE = '.starts.json'
 
 
-def check(workdir: str | os.PathLike[str], config: Config, step: int) -> None:
+def check(workdir: PathLike, config: Config, step: int) -> None:
   """Counts a start at `step`, the newest checkpoint; all processes must call it.
 
   Another configuration or code counts anew.
@@ -29,17 +30,17 @@ def check(workdir: str | os.PathLike[str], config: Config, step: int) -> None:
   Raises:
     UserError: on all processes, if there were too many starts in a row at this step.
   """
-  problem = _count(pathlib.Path(workdir), config, step) if hosts.is_main() else ''
+  problem = _count(workdir, config, step) if hosts.is_main() else ''
   if problem := hosts.broadcast(problem):
     raise UserError(problem)
 
 
-def _count(workdir: pathlib.Path, config: Config, step: int) -> str:
+def _count(workdir: PathLike, config: Config, step: int) -> str:
   """The error, '' if there is none; counts nothing unless a launcher asks for it."""
   limit = os.environ.get(VARIABLE, '')
   if not limit.isdigit() or not int(limit):
     return ''
-  path = workdir / _FILE
+  path = storage.join(workdir, _FILE)
   run = hashlib.sha256(json.dumps(
       [config_lib.to_dict(config), code_version.current()]).encode()).hexdigest()[:16]
   here = {'run': run, 'step': step}
@@ -50,13 +51,13 @@ def _count(workdir: pathlib.Path, config: Config, step: int) -> str:
             'or config.checkpoint.every too high for how long the machines stay. '
             f'Change the settings, or delete {path} to try again as it is.')
   try:
-    files.write_json(path, {**here, 'starts': starts + 1})
-  except OSError as e:
-    warn(f'{path} could not be written: {e.strerror}; this start does not count')
+    storage.write_json(path, {**here, 'starts': starts + 1})
+  except StorageError as e:
+    warn(f'{path} could not be written: {e.reason}; this start does not count')
   return ''
 
 
-def _starts(path: pathlib.Path, here: dict[str, str | int]) -> int:
+def _starts(path: str, here: dict[str, str | int]) -> int:
   """How many there were in a row at this step."""
   try:
     found = json_files.read_object(path, '')

@@ -8,8 +8,10 @@ from typing import Any
 
 from vit_jax import config as config_lib
 from vit_jax.config.sections import Config
-from vit_jax.runtime import code_version, files, json_files
+from vit_jax.runtime import code_version, json_files, storage
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.storage import StorageError
+from vit_jax.runtime.storage.urls import PathLike
 
 _CONFIG = 'config.json'
 _DATASET = 'dataset.json'
@@ -26,53 +28,60 @@ class DatasetFacts:
   class_names: tuple[str, ...]
 
 
-def check_usable(workdir: str, config: Config, dataset: DatasetFacts) -> None:
+def check_usable(workdir: PathLike, config: Config, dataset: DatasetFacts) -> None:
   """Changes nothing.
 
   Raises:
     UserError: if `workdir` holds something else, or a run whose settings or data
       differ.
   """
-  path = pathlib.Path(workdir)
-  try:
-    if path.exists() and not path.is_dir():
-      raise UserError(f'--workdir={workdir} is a file; give a directory.')
-    has_config = (path / _CONFIG).exists()
-    in_use = path.exists() and any(
-        not p.name.startswith('.') for p in path.iterdir())
-  except OSError as e:
-    raise UserError(
-        f'Cannot use --workdir={workdir}: {e.strerror}. Give a directory that you may '
-        'read and write to.') from e
-  if has_config:
-    _check_same_run(path, config, dataset)
-  elif in_use:
+  names = _names(workdir)
+  if _CONFIG in names:
+    _check_same_run(workdir, config, dataset)
+  elif any(not name.startswith('.') for name in names):
     raise UserError(
         f'--workdir={workdir} is not empty and holds no {_CONFIG}, so it is no '
         'work directory of vit_jax. Nothing was changed; give a new or empty '
         'directory.')
 
 
-def claim(workdir: str, config: Config, dataset: DatasetFacts) -> pathlib.Path:
+def claim(workdir: PathLike, config: Config, dataset: DatasetFacts) -> None:
   """Makes `workdir` this run's; raises UserError as `check_usable`, or if it can't."""
   check_usable(workdir, config, dataset)
+  try:
+    storage.make_folder(workdir)
+    # First: its presence says that the directory is a run's.
+    for name, value in ((_CONFIG, config_lib.to_dict(config)),
+                        (_DATASET, dataclasses.asdict(dataset)),
+                        (_VERSIONS, versions())):
+      storage.write_json(storage.join(workdir, name), value)
+  except StorageError as e:
+    if storage.is_url(workdir):
+      raise  # It says what is missing.
+    raise UserError(
+        f'Cannot write to --workdir={workdir}: {e.reason}. Give a directory '
+        'that you may write to.') from e
+
+
+def _names(workdir: PathLike) -> list[str]:
+  """Of what is in a work directory; none if there is no such directory."""
+  if storage.is_url(workdir):
+    return storage.children(workdir)
   path = pathlib.Path(workdir)
   try:
-    path.mkdir(parents=True, exist_ok=True)
-    # First: its presence says that the directory is a run's.
-    files.write_json(path / _CONFIG, config_lib.to_dict(config))
-    files.write_json(path / _DATASET, dataclasses.asdict(dataset))
-    files.write_json(path / _VERSIONS, versions())
+    if path.exists() and not path.is_dir():
+      raise UserError(f'--workdir={workdir} is a file; give a directory.')
+    return [p.name for p in path.iterdir()] if path.exists() else []
   except OSError as e:
     raise UserError(
-        f'Cannot write to --workdir={workdir}: {e.strerror}. Give a directory '
-        'that you may write to.') from e
-  return path
+        f'Cannot use --workdir={workdir}: {e.strerror}. Give a directory that you may '
+        'read and write to.') from e
 
 
-def _check_same_run(path: pathlib.Path, config: Config, dataset: DatasetFacts) -> None:
+def _check_same_run(path: PathLike, config: Config, dataset: DatasetFacts) -> None:
   # A run killed in its first moments has no such file yet.
-  old = read_dataset(path) if (path / _DATASET).exists() else dataset
+  has_facts = storage.exists(storage.join(path, _DATASET))
+  old = read_dataset(path) if has_facts else dataset
   if old != dataset:
     raise UserError(
         f'--workdir={path} was trained on {old.num_examples} examples of the classes '
@@ -89,12 +98,12 @@ def _check_same_run(path: pathlib.Path, config: Config, dataset: DatasetFacts) -
         'resume.')
 
 
-def is_run(workdir: str) -> bool:
+def is_run(workdir: PathLike) -> bool:
   """Whether a run has claimed the directory."""
-  return (pathlib.Path(workdir) / _CONFIG).exists()
+  return storage.exists(storage.join(workdir, _CONFIG))
 
 
-def read_config(workdir: str | pathlib.Path) -> Config:
+def read_config(workdir: PathLike) -> Config:
   """The configuration of the run in `workdir`."""
   try:
     return config_lib.from_dict(_read_json(workdir, _CONFIG))
@@ -102,7 +111,7 @@ def read_config(workdir: str | pathlib.Path) -> Config:
     raise UserError(f'{_CONFIG} of {workdir}: {e}') from e
 
 
-def read_dataset(workdir: str | pathlib.Path) -> DatasetFacts:
+def read_dataset(workdir: PathLike) -> DatasetFacts:
   """The facts of the run's training data."""
   values = _read_json(workdir, _DATASET)
   names = values.get('class_names')
@@ -112,14 +121,14 @@ def read_dataset(workdir: str | pathlib.Path) -> DatasetFacts:
       or not all(type(n) is int and n > 0 for n in counts)
       or not isinstance(names, list) or not all(isinstance(n, str) for n in names)):
     raise UserError(
-        f'{pathlib.Path(workdir) / _DATASET} does not hold the facts of a data set. '
+        f'{storage.join(workdir, _DATASET)} does not hold the facts of a data set. '
         f'{_ADVICE}')
   return DatasetFacts(**{**values, 'class_names': tuple(names)})
 
 
-def _read_json(workdir: str | pathlib.Path, name: str) -> dict[str, Any]:
+def _read_json(workdir: PathLike, name: str) -> dict[str, Any]:
   try:
-    return json_files.read_object(pathlib.Path(workdir) / name, _ADVICE)
+    return json_files.read_object(storage.join(workdir, name), _ADVICE)
   except FileNotFoundError as e:
     raise UserError(
         f'No {name} in {workdir}: it is not the work directory of a run. Give the '

@@ -9,6 +9,7 @@ from vit_jax.runtime.errors import UserError, first_line
 from vit_jax.runtime.lease import record as record_lib
 from vit_jax.runtime.lease.files import LeaseFiles
 from vit_jax.runtime.lease.record import Record, Timing
+from vit_jax.runtime.stopping import LOST_PEER
 
 # Of its validity, what a holder trusts in without a sign of life.
 _TRUST = 0.75
@@ -16,6 +17,8 @@ _TRUST = 0.75
 
 class LeaseLost(UserError):
   """Somebody else may hold the folder now; nothing more may be written to it."""
+  # It may have been a disk or store that gave no answer for a while.
+  exit_status = LOST_PEER
 
 
 class Lease:
