@@ -11,13 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from vit_jax.checkpoints import json_file, orbax_arrays
+from vit_jax.checkpoints import orbax_arrays
 from vit_jax.checkpoints.code_bases.interface import Interface
 from vit_jax.checkpoints.code_bases.table import FORMATS
 from vit_jax.checkpoints.convert import convert
 from vit_jax.checkpoints.load import load
 from vit_jax.checkpoints.weights import of_array
 from vit_jax.models import layout, variants
+from vit_jax.runtime import json_files
 from vit_jax.runtime.errors import UserError
 
 _HF = golden.FOLDER / 'hf_pixels'
@@ -109,7 +110,7 @@ def test_nonsense_beside_the_weights(name, tmp_path, monkeypatch):
   (tmp_path / 'x' / name).write_text('[' * 100_000)
   with pytest.raises(UserError, match=f'Cannot read .*{name}'):
     load(tmp_path / 'x')
-  monkeypatch.setattr(json_file, '_MOST_BYTES', 1000)
+  monkeypatch.setattr(json_files, 'LARGEST', 1000)
   with pytest.raises(UserError, match=f'{name} has 100,000 bytes'):
     load(tmp_path / 'x')
 

@@ -1,15 +1,12 @@
 """JSON beside weights: an object of a sane size, or a clear error."""
 
-import json
 from typing import Any
 
 from etils import epath
 
 from vit_jax.checkpoints import regular_file
+from vit_jax.runtime import json_files
 from vit_jax.runtime.errors import UserError
-
-# Names of 21,843 classes with their descriptions take about 2 MiB.
-_MOST_BYTES = 64 << 20
 
 
 def read(path: epath.Path) -> dict[str, Any]:
@@ -22,12 +19,12 @@ def read(path: epath.Path) -> dict[str, Any]:
     return {}
   try:
     size = path.stat().length
-    if size > _MOST_BYTES:
+    if size > json_files.LARGEST:
       raise UserError(
           f'{path} has {size:,} bytes; expected a JSON object of at most '
-          f'{_MOST_BYTES:,}. Mend or remove it.')
-    values = json.loads(path.read_text())
-  except (OSError, ValueError, RecursionError) as e:
+          f'{json_files.LARGEST:,}. Mend or remove it.')
+    values = json_files.decode(path.read_bytes())
+  except (OSError, ValueError) as e:
     raise UserError(f'Cannot read {path}: {e}. Mend or remove it.') from e
   if not isinstance(values, dict):
     raise UserError(f'{path} holds no JSON object. Mend or remove it.')
