@@ -103,18 +103,18 @@ class Stream:
             lambda: self._read_chunks(chunk_at, start, stop),
             output_signature=(
                 spec(tf.string), spec(tf.int32, *self._source.label_shape),
-                spec(tf.bool), spec(tf.int64, 2)))
+                spec(tf.bool), spec(tf.int64, 2), spec(tf.int32)))
         .prefetch(2)
         .unbatch()
-        .map(lambda data, label, filled, seed:
-             (self._prepare(data, seed), label, filled), parallel)
+        .map(lambda data, label, filled, seed, orientation:
+             (self._prepare(data, seed, orientation), label, filled), parallel)
         .batch(length, drop_remainder=True)
         .prefetch(2)
         .with_options(options))
 
   def _read_chunks(self, chunk_at: ChunkAt, start: int, stop: int | None
                    ) -> Iterator[tuple[np.ndarray, ...]]:
-    """(encoded images, labels, filled, seeds) of each chunk."""
+    """(encoded images, labels, filled, seeds, orientations) of each chunk."""
     with futures.ThreadPoolExecutor(_READERS, 'vit_jax reader') as pool:
       n = start
       while stop is None or n < stop:
@@ -122,20 +122,23 @@ class Stream:
         parts = np.array_split(np.arange(len(chunk.records)), _READERS)
         examples = [example for read in pool.map(
             lambda part, c=chunk: self._read(c, part), parts) for example in read]
-        data, labels, filled = zip(*examples, strict=True)
+        images, labels, filled = zip(*examples, strict=True)
+        data, orientations = zip(*images, strict=True)
         yield (np.array(data, object), np.array(labels, np.int32), np.array(filled),
-               chunk.seeds)
+               chunk.seeds, np.array(orientations, np.int32))
         n += 1
 
-  def _read(self, chunk: Chunk, part: np.ndarray) -> list[tuple[bytes, Label, bool]]:
+  def _read(self, chunk: Chunk, part: np.ndarray
+            ) -> list[tuple[decode.Portable, Label, bool]]:
     examples = []
     for record, seed in zip(chunk.records[part], chunk.seeds[part], strict=True):
       record = self._choose(int(record), int(seed[1]))
       if record < 0:
-        examples.append((b'', self._source.no_label, False))
+        examples.append((decode.Portable(b''), self._source.no_label, False))
       else:
         data, label = self._source.read(record)
-        examples.append((decode.portable(data), label, True))
+        image = decode.portable(data, as_shown=self._source.as_shown)
+        examples.append((image, label, True))
     return examples
 
   def _choose(self, record: int, position: int) -> int:
@@ -170,13 +173,14 @@ class Stream:
     except DataError as e:
       return e, True
     try:
-      data = decode.portable(data)
-      self._prepare(self._tf.constant(data), self._tf.constant(seed))
+      data, orientation = decode.portable(data, as_shown=self._source.as_shown)
+      self._prepare(self._tf.constant(data), self._tf.constant(seed),
+                    self._tf.constant(orientation))
     except DataError as e:
       return self._source.undecodable(record, e), True
     except self._tf.errors.OpError as e:
       cropped = (host_ops.crops_while_decoding(self._host)
-                 and decode.is_whole_jpeg(data))
+                 and decode.is_whole_jpeg(data) and orientation == 1)
       reason = host_ops.reason(e)
       if 'config.data' not in reason:
         reason += ' Expected an intact image; replace or remove it.'
