@@ -111,6 +111,7 @@ class _Run:
       if self.main:
         print(
             overview.describe(self.job, self.input, self.workdir, start), flush=True)
+        _warn_of_choosing_by_test(self.config.checkpoint.best_metric)
       writer = metrics_lib.Writer(self.workdir, start) if self.main else None
       try:
         return self._train(store, writer, start)
@@ -253,6 +254,14 @@ def _record(writer: metrics_lib.Writer | None, step: int,
       writer.write(step, values)
   except OSError as e:
     warn(f'the measurements of step {step} could not be written: {e}')
+
+
+def _warn_of_choosing_by_test(metric: str) -> None:
+  if metric.startswith('test/'):
+    warn(f'config.checkpoint.best_metric={metric!r} chooses the checkpoint by the test '
+         'data, so its result on them is a maximum over evaluations. Hold out a part '
+         "of train, such as config.data.train_split='train[:90%]' and "
+         "config.data.val_split='train[90%:]', and choose by val/...")
 
 
 def _close(writer: metrics_lib.Writer | None) -> None:
