@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -19,6 +20,14 @@ from vit_jax.parallel import hosts
 from vit_jax.runtime.errors import UserError
 from vit_jax.training.job import Job
 from vit_jax.training.state import TrainState
+
+
+def check_exists(path: str) -> None:
+  """Raises UserError for a local checkpoint that isn't there; opens no other."""
+  # A colon: a URL, a model of AugReg, or a subtree of an npz file.
+  if ':' not in path and not os.path.exists(os.path.expanduser(path)):
+    with open_checkpoint(path):
+      pass  # It says what it expected.
 
 
 def check_checkpoint(path: str, job: Job) -> None:

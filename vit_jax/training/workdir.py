@@ -99,10 +99,20 @@ def _read_json(workdir: str | pathlib.Path, name: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding='utf-8'))
   except FileNotFoundError as e:
     raise UserError(
-        f'No {name} in {workdir}: it is not the work directory of a run. Give the '
-        '--workdir of a `vit_jax train`.') from e
+        f'No {name} in {workdir}: it is not the work directory of a run. '
+        f'{_runs_inside(path.parent)}') from e
   except (OSError, ValueError) as e:
     raise UserError(f'Cannot read {path}: {e}') from e
+
+
+def _runs_inside(folder: pathlib.Path) -> str:
+  """What to give instead: of a sweep's folder one of its cells."""
+  cells = sorted(folder.glob(f'cells/*/{_CONFIG}'),
+                 key=lambda path: (not any(path.parent.glob('checkpoints/*')), path))
+  if not cells:
+    return 'Give the --workdir of a `vit_jax train`.'
+  return (f'It is that of a sweep: give the folder of one of its cells, such as '
+          f'--workdir={cells[0].parent}.')
 
 
 def shorten(names: Sequence[str], most: int = 5) -> str:
