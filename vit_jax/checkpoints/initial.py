@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -53,6 +54,14 @@ def with_pixels(config: Config, workdir: str) -> Config:
 def _replace_pixels(config: Config, model: ModelSection) -> Config:
   return dataclasses.replace(config, model=dataclasses.replace(
       config.model, pixel_mean=model.pixel_mean, pixel_std=model.pixel_std))
+
+
+def check_exists(path: str) -> None:
+  """Raises UserError for a local checkpoint that isn't there; opens no other."""
+  # A colon: a URL, a model of AugReg, or a subtree of an npz file.
+  if ':' not in path and not os.path.exists(os.path.expanduser(path)):
+    with open_checkpoint(path):
+      pass  # It says what it expected.
 
 
 def check_checkpoint(path: str, job: Job) -> None:

@@ -4,6 +4,7 @@ One iteration: save if due, take the next batch, step, log if due, evaluate if d
 The batch comes after the save, so a checkpoint's step is its data position.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
@@ -82,6 +83,8 @@ class _Run:
     self.config, self.stop = config, stop
     self.background, self.reuse = background, reuse
     self.main = hosts.is_main()
+    if config.init.checkpoint and not os.path.exists(workdir):
+      initial.check_exists(config.init.checkpoint)  # Before data are opened.
     self.input = open_input(
         config.data, config.data.train_split, train=True, splits=reuse.splits)
     # Reading data and compiling the step take turns on different resources.
@@ -124,6 +127,8 @@ class _Run:
       if self.main:
         print(
             overview.describe(self.job, self.input, self.workdir, start), flush=True)
+        _warn_of_choosing_by_test(self.config.checkpoint.best_metric)
+        _warn_of_large_batch(self.config.batch_size, self.input.num_examples)
       writer = None
       if self.main:
         writer = metrics_lib.Writer(self.workdir, start, check_owner)
@@ -272,6 +277,21 @@ def _record(writer: metrics_lib.Writer | None, step: int,
   """Writes measurements; a full disk costs them, not the run."""
   if writer:
     _written(lambda: writer.write(step, values), f'measurements of step {step}')
+
+
+def _warn_of_choosing_by_test(metric: str) -> None:
+  if metric.startswith('test/'):
+    warn(f'config.checkpoint.best_metric={metric!r} chooses the checkpoint by the test '
+         'data, so its result on them is a maximum over evaluations. Hold out a part '
+         "of train, such as config.data.train_split='train[:90%]' and "
+         "config.data.val_split='train[90%:]', and choose by val/...")
+
+
+def _warn_of_large_batch(batch_size: int, num_examples: int) -> None:
+  if batch_size > num_examples:
+    warn(f'config.batch_size={batch_size} is more than the {num_examples} training '
+         'examples, so that every batch holds some of them more than once; a smaller '
+         'batch makes more of them.')
 
 
 def _written(write: Callable[[], None], what: str) -> None:
