@@ -184,7 +184,7 @@ def test_folder_takes_every_kind_of_image(folder):
   assert source.class_names == ['bird', 'cat', 'dog']
   assert source.num_examples == 12 + len(kinds)
   for i in range(source.num_examples):
-    data = decode.portable(source.read(i)[0])
+    data = decode.portable(source.read(i)[0]).data
     assert decode.is_jpeg(data) or data.startswith(b'\x89PNG')
 
 

@@ -108,7 +108,7 @@ def _decode_task(split: DecodedSplit, source: Source, records: np.ndarray
       failures.append((record, e))
       continue
     try:
-      image = decode.with_pillow(data)
+      image = decode.with_pillow(data, as_shown=source.as_shown)
       if image is not None:
         image = decode.multiplied(image, source.pixel_factor)
     except DataError as e:

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from vit_jax.config.sections import DataSection, PreprocessSection
-from vit_jax.data import tensorflow
+from vit_jax.data import sources, tensorflow
 from vit_jax.preprocessing import placement
 from vit_jax.preprocessing.host import decode
 from vit_jax.preprocessing.host import ops as host_ops
@@ -32,19 +32,21 @@ def read_image_files(paths: Iterable[str | os.PathLike], data: DataSection
   placed = placement.place_streamed(data.eval, data.image_size, None)
   if placed.host_size != tuple(data.image_size):
     placed = placement.Placement(data.eval, data.image_size, PreprocessSection())
-  encoded = [_read(path) for path in paths]
+  as_shown = sources.as_shown(data, files=True)
+  encoded = [_read(path, as_shown) for path in paths]
   tf = tensorflow.load()
   prepare = tf.function(host_ops.make_prepare(tf, placed.host, placed.host_size),
                         input_signature=[tf.TensorSpec((), tf.string),
-                                         tf.TensorSpec((2,), tf.int64)])
+                                         tf.TensorSpec((2,), tf.int64),
+                                         tf.TensorSpec((), tf.int32)])
   images = [_decode(tf, prepare, *pair) for pair in zip(encoded, paths, strict=True)]
   return np.stack(images), placed.remaining
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, as_shown: bool) -> decode.Portable:
   try:
     with open(path, 'rb') as f:
-      return decode.portable(f.read())
+      return decode.portable(f.read(), as_shown=as_shown)
   except OSError as e:
     raise DataError(f'{path} cannot be read ({e.strerror}); expected an image file.'
                     ) from e
@@ -52,10 +54,10 @@ def _read(path: str) -> bytes:
     raise DataError(f'{path}: {e}') from e
 
 
-def _decode(tf: ModuleType, prepare: host_ops.Prepare, data: bytes, path: str
-            ) -> np.ndarray:
+def _decode(tf: ModuleType, prepare: host_ops.Prepare, image: decode.Portable,
+            path: str) -> np.ndarray:
   try:
-    return prepare(data, np.zeros(2, np.int64)).numpy()
+    return prepare(image.data, np.zeros(2, np.int64), image.orientation).numpy()
   except tf.errors.OpError as e:
     raise DataError(
         f'{path} is cut off, damaged, or smaller than the crop '

@@ -178,7 +178,7 @@ def _problem(tf: ModuleType, data: bytes | Exception) -> str:
   if isinstance(data, Exception):
     return str(data)
   try:
-    decode.in_graph(tf, tf.constant(decode.portable(data)))
+    decode.in_graph(tf, tf.constant(decode.portable(data).data))
   except DataError as e:
     return str(e)
   except tf.errors.OpError as e:

@@ -63,14 +63,16 @@ class Source:
     label_shape: of one label, () or (max_labels,).
     no_label: the label of a place that holds no example.
     pixel_factor: what decoded pixel values are to be multiplied with.
+    as_shown: whether images are decoded as a viewer shows them, see `host.decode`.
   """
 
   def __init__(self, name: str, split: str, examples: Examples, max_labels: int = 0,
-               pixel_factor: int = 1, max_examples: int = 0) -> None:
+               pixel_factor: int = 1, max_examples: int = 0, as_shown: bool = False
+               ) -> None:
     self.name, self.split = name, split
     self.label_shape: tuple[int, ...] = (max_labels,) if max_labels else ()
     self.no_label = np.full(max_labels, -1, np.int32) if max_labels else np.int32(0)
-    self.pixel_factor = pixel_factor
+    self.pixel_factor, self.as_shown = pixel_factor, as_shown
     self.num_examples = min(len(examples), max_examples or len(examples))
     self.class_names = list(examples.class_names)
     self.num_classes = len(self.class_names)
@@ -177,4 +179,9 @@ def open_source(data: DataSection, split: str) -> Source:
     from vit_jax.data import tfds_examples as kind
   examples = kind.open_examples(data, split)
   return Source(data.name, split, examples, data.max_labels, data.pixel_factor,
-                data.max_examples)
+                data.max_examples, as_shown(data, files=data.name == 'folder'))
+
+
+def as_shown(data: DataSection, *, files: bool) -> bool:
+  """What `data.as_shown` means for image files, or for the records of TFDS."""
+  return files if data.as_shown == 'auto' else data.as_shown == 'always'

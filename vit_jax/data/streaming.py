@@ -102,11 +102,11 @@ class Stream:
         feed.close()
 
   def _feed(self, chunk_at: ChunkAt, start: int, stop: int | None) -> Feed:
-    """Chunks of (encoded images, labels, filled, seeds)."""
+    """Chunks of what `_read_chunk` returns."""
     tf, length = self._tf, len(chunk_at(start).records)
     specs = ((tf.string, (length,)),
              (tf.int32, (length, *self._source.label_shape)),
-             (tf.bool, (length,)), (tf.int64, (length, 2)))
+             (tf.bool, (length,)), (tf.int64, (length, 2)), (tf.int32, (length,)))
     return Feed(tf, lambda n: self._read_chunk(chunk_at(n)), specs, start, stop)
 
   def _dataset(self, feed: Feed, length: int) -> Any:
@@ -120,14 +120,14 @@ class Stream:
     return (
         feed.dataset()
         .unbatch()
-        .map(lambda data, label, filled, seed:
-             (self._prepare(data, seed), label, filled), parallel)
+        .map(lambda data, label, filled, seed, orientation:
+             (self._prepare(data, seed, orientation), label, filled), parallel)
         .batch(length, drop_remainder=True)
         .prefetch(2)
         .with_options(options))
 
   def _read_chunk(self, chunk: Chunk) -> tuple[np.ndarray, ...]:
-    """(encoded images, labels, filled, seeds)."""
+    """(encoded images, labels, filled, seeds, orientations)."""
     chosen = chunk.records
     if self._unusable:
       chosen = np.array([self._choose(int(record), int(seed[1])) for record, seed
@@ -135,15 +135,18 @@ class Stream:
     data = np.full(len(chosen), b'', object)
     labels = np.full((len(chosen), *self._source.label_shape), self._source.no_label,
                      np.int32)
+    orientations = np.ones(len(chosen), np.int32)
     def read(places: np.ndarray) -> None:
       found, labels[places] = self._source.read_many(chosen[places])
-      data[places] = [decode.portable(image) for image in found]
+      data[places], orientations[places] = zip(*(
+          decode.portable(image, as_shown=self._source.as_shown) for image in found),
+          strict=True)
     filled = chosen >= 0
     places = np.flatnonzero(filled)
     parts = min(_READERS, -(-len(places) // _PART))
     for _ in _pool().map(read, np.array_split(places, parts)) if parts else ():
       pass
-    return data, labels, filled, chunk.seeds
+    return data, labels, filled, chunk.seeds, orientations
 
   def _choose(self, record: int, position: int) -> int:
     """The record to read at this place, or -1."""
@@ -177,13 +180,14 @@ class Stream:
     except DataError as e:
       return e, True
     try:
-      data = decode.portable(data)
-      self._prepare(self._tf.constant(data), self._tf.constant(seed))
+      data, orientation = decode.portable(data, as_shown=self._source.as_shown)
+      self._prepare(self._tf.constant(data), self._tf.constant(seed),
+                    self._tf.constant(orientation))
     except DataError as e:
       return self._source.undecodable(record, e), True
     except self._tf.errors.OpError as e:
       cropped = (host_ops.crops_while_decoding(self._host)
-                 and decode.is_whole_jpeg(data))
+                 and decode.is_whole_jpeg(data) and orientation == 1)
       reason = host_ops.reason(e)
       if 'config.data' not in reason:
         reason += ' Expected an intact image; replace or remove it.'

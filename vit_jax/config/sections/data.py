@@ -115,6 +115,11 @@ class DataSection:
   pixel_factor: int = setting(
       1, 'Factor of stored pixel values that do not fill 0..255; dSprites has 0 and 1: '
       '255.', rule=at_least(1), compiled=False)
+  as_shown: str = setting(
+      'auto', "Images as viewers show them, turned as their EXIF orientation says and "
+      "with what is transparent on white: 'always', 'never' (the stored pixels, of "
+      "JPEG, PNG and so on), or 'auto': of image folders and of what is predicted, not "
+      'of TFDS data.', choices=('auto', 'always', 'never'), compiled=False)
   value_range: tuple = setting(
       (-1.0, 1.0), 'Pixel values 0..255 are mapped linearly onto this range.')
   train: PreprocessSection = section(

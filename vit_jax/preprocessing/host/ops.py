@@ -12,13 +12,15 @@ from typing import Any
 from vit_jax.config.sections import PreprocessSection
 from vit_jax.preprocessing.host import Tensor, decode, randaugment
 
-# `(bytes of an image, seed) -> uint8 (height, width, 3)`.
-Prepare = Callable[[Tensor, Tensor], Tensor]
+# `(bytes of an image, seed, EXIF orientation = 1) -> uint8 (height, width, 3)`.
+Prepare = Callable[..., Tensor]
 
 
 def make_prepare(tf: ModuleType, section: PreprocessSection, size: Sequence[int],
                  pixel_factor: int = 1) -> Prepare:
-  """`(bytes, seed) -> uint8 (*size, 3)`; the bytes of a JPEG, a PNG, or nothing.
+  """`(bytes, seed, orientation) -> uint8 (*size, 3)`, see `decode.Portable`.
+
+  No bytes make a black image.
 
   Args:
     tf: the TensorFlow module.
@@ -32,17 +34,17 @@ def make_prepare(tf: ModuleType, section: PreprocessSection, size: Sequence[int]
   if section.randaugment_layers:
     augmentations.append(randaugment.make(tf, section, size))
 
-  def made(data: Tensor, seed: Tensor) -> Tensor:
-    image = _decoded(tf, section, size, data, seed, pixel_factor)
+  def made(data: Tensor, seed: Tensor, orientation: Tensor | int) -> Tensor:
+    image = _decoded(tf, section, size, data, seed, orientation, pixel_factor)
     for augment in augmentations:
       image = augment(image, seed)
     return image
 
-  def prepare(data: Tensor, seed: Tensor) -> Tensor:
+  def prepare(data: Tensor, seed: Tensor, orientation: Tensor | int = 1) -> Tensor:
     image = tf.cond(
         tf.strings.length(data) == 0,
         lambda: tf.zeros((height, width, 3), tf.uint8),
-        lambda: made(data, seed))
+        lambda: made(data, seed, orientation))
     image.set_shape((height, width, 3))
     return image
   return prepare
@@ -60,14 +62,16 @@ def reason(error: Any) -> str:
 
 
 def _decoded(tf: ModuleType, section: PreprocessSection, size: Sequence[int],
-             data: Tensor, seed: Tensor, pixel_factor: int) -> Tensor:
+             data: Tensor, seed: Tensor, orientation: Tensor | int, pixel_factor: int
+             ) -> Tensor:
   """The resized and cropped image."""
   if crops_while_decoding(section):
     image = decode.window_in_graph(
-        tf, data, lambda shape: _window(tf, section, size, shape, seed))
+        tf, data, lambda shape: _window(tf, section, size, shape, seed), orientation)
     image = decode.multiplied_in_graph(tf, image, pixel_factor)
   else:
-    image = decode.multiplied_in_graph(tf, decode.in_graph(tf, data), pixel_factor)
+    image = decode.in_graph(tf, data, orientation)
+    image = decode.multiplied_in_graph(tf, image, pixel_factor)
     image = tf.cast(image, tf.float32)
     if section.resize:
       image = _resize(tf, section, image, section.resize)
