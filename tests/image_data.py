@@ -2,7 +2,7 @@
 
 import io
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from vit_jax.data import tensorflow
+from vit_jax.config.sections import DataSection
+from vit_jax.data import ImageReader, tensorflow
 
 
 def picture(seed: int, h: int = 40, w: int = 56) -> np.ndarray:
@@ -27,6 +28,12 @@ def encode(image: np.ndarray | Image.Image, kind: str = 'JPEG',
   buffer = io.BytesIO()
   image.save(buffer, kind, **options)
   return buffer.getvalue()
+
+
+def read_image_files(paths: Iterable[pathlib.Path], data: DataSection) -> np.ndarray:
+  """(N, h, w, 3), as prediction reads them."""
+  reader = ImageReader(data)
+  return np.stack([reader.read(path) for path in paths])
 
 
 def write_tiny(spec: str, data_dir: str | pathlib.Path, sizes: Mapping[str, int],

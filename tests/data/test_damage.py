@@ -6,11 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
-from image_data import encode, picture
+from image_data import encode, picture, read_image_files
 from PIL import Image
 
 from vit_jax.config.sections import DataSection, PreprocessSection
-from vit_jax.data import open_input, read_image_files
+from vit_jax.data import open_input
 from vit_jax.runtime.errors import DataError
 
 ROWS = np.arange(4)
@@ -175,7 +175,7 @@ def test_unusual_but_intact_files(tmp_path):
   for name, raw in files.items():
     (tmp_path / name).write_bytes(raw)
   data = DataSection(image_size=image.shape[:2])
-  images, _ = read_image_files([tmp_path / name for name in files], data)
+  images = read_image_files([tmp_path / name for name in files], data)
   found = dict(zip(files, images, strict=True))
   for name in ('png.jpg', 'alpha.png', 'a.bmp', 'a.webp'):
     np.testing.assert_array_equal(found[name], image, err_msg=name)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vit_jax.config.sections import DataSection, PreprocessSection
-from vit_jax.data import open_input, read_image_files
+from vit_jax.data import ImageReader, open_input
 from vit_jax.preprocessing import placement
 from vit_jax.preprocessing.device import augment
 from vit_jax.runtime.errors import UserError
@@ -94,7 +94,7 @@ def test_evaluation_refuses_it(section, cifar_dir, tmp_path):
   with pytest.raises(UserError, match=f'config.data.eval has {name}=.*nothing random'):
     open_input(data, 'test', train=False)
   with pytest.raises(UserError, match='nothing random'):
-    read_image_files([tmp_path / 'unread.png'], data)
+    ImageReader(data)
 
 
 @pytest.mark.parametrize('values, told', [

@@ -1,23 +1,24 @@
 """Examples, from record files to batches of uint8 images in host memory.
 
-`open_input` is what training and evaluation use, `read_image_files` what prediction
+`open_input` is what training and evaluation use, `ImageReader` what prediction
 uses. TensorFlow is imported inside this package alone, and only where needed.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from vit_jax.data.image_files import read_image_files
+  from vit_jax.data.image_files import ImageReader, find_images
   from vit_jax.data.pipeline import Input, open_input
   from vit_jax.data.sources import open_source
 
-__all__ = ['Input', 'open_input', 'open_source', 'read_image_files']
+__all__ = ['ImageReader', 'Input', 'find_images', 'open_input', 'open_source']
 
 _HOME = {
+    'ImageReader': 'vit_jax.data.image_files',
     'Input': 'vit_jax.data.pipeline',
+    'find_images': 'vit_jax.data.image_files',
     'open_input': 'vit_jax.data.pipeline',
     'open_source': 'vit_jax.data.sources',
-    'read_image_files': 'vit_jax.data.image_files',
 }
 
 

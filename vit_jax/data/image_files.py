@@ -5,8 +5,7 @@ speaks of a data set's records, is not applied.
 """
 
 import os
-from collections.abc import Iterable
-from types import ModuleType
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -18,47 +17,80 @@ from vit_jax.preprocessing.host import ops as host_ops
 from vit_jax.runtime.errors import DataError, UserError
 
 
-def read_image_files(paths: Iterable[str | os.PathLike], data: DataSection
-                     ) -> tuple[np.ndarray, PreprocessSection]:
-  """(uint8 (len(paths), h, w, 3), the preprocessing left to `augment.eval_images`).
+class ImageReader:
+  """Reads image files, from any thread.
 
-  Raises DataError, naming the file, for what is missing or no intact image.
+  Attributes:
+    remaining: the preprocessing left to `augment.eval_images`.
   """
-  paths = [os.fspath(path) for path in paths]
-  if not paths:
+
+  def __init__(self, data: DataSection) -> None:
+    """Raises UserError where evaluation would be random."""
+    placement.check_not_random(data.eval)
+    # Files of any size, so everything is done here.
+    placed = placement.place_streamed(data.eval, data.image_size, None)
+    if placed.host_size != tuple(data.image_size):
+      placed = placement.Placement(data.eval, data.image_size, PreprocessSection())
+    self.remaining = placed.remaining
+    self._as_shown = sources.as_shown(data, files=True)
+    self._tf = tf = tensorflow.load()
+    self._prepare = tf.function(
+        host_ops.make_prepare(tf, placed.host, placed.host_size),
+        input_signature=[tf.TensorSpec((), tf.string), tf.TensorSpec((2,), tf.int64),
+                         tf.TensorSpec((), tf.int32)])
+
+  def read(self, path: str | os.PathLike) -> np.ndarray:
+    """uint8 (h, w, 3); DataError, naming the file, for what is no intact image."""
+    path = os.fspath(path)
+    try:
+      with open(path, 'rb') as f:
+        image = decode.portable(f.read(), as_shown=self._as_shown)
+    except OSError as e:
+      raise DataError(f'{path} cannot be read ({e.strerror}); expected an image file.'
+                      ) from e
+    except DataError as e:
+      raise DataError(f'{path}: {e}') from e
+    try:
+      return self._prepare(
+          image.data, np.zeros(2, np.int64), image.orientation).numpy()
+    except self._tf.errors.OpError as e:
+      reason = host_ops.reason(e).split('\n')[0]
+      raise DataError(
+          f'{path} is cut off, damaged, or smaller than the crop ({reason}); expected '
+          'an intact image: replace it.') from e
+
+
+def find_images(paths: Iterable[str | os.PathLike]) -> list[str]:
+  """Files as they are; folders as their images, sorted, with those in their folders.
+
+  In folders the ending of a name says whether a file is an image; hidden ones are none.
+
+  Raises:
+    UserError: for a folder without images, and for no paths.
+  """
+  found = []
+  for path in map(os.fspath, paths):
+    if not os.path.isdir(path):
+      found.append(path)
+      continue
+    inside = list(_images_below(path))
+    if not inside:
+      raise UserError(f'{path} holds no images; expected files named '
+                      f'{", ".join(decode.endings())} in it or in its folders.')
+    found += sorted(inside)
+  if not found:
     raise UserError('There are no images to predict; name at least one image file.')
-  placement.check_not_random(data.eval)
-  # Files of any size, so everything is done here.
-  placed = placement.place_streamed(data.eval, data.image_size, None)
-  if placed.host_size != tuple(data.image_size):
-    placed = placement.Placement(data.eval, data.image_size, PreprocessSection())
-  as_shown = sources.as_shown(data, files=True)
-  encoded = [_read(path, as_shown) for path in paths]
-  tf = tensorflow.load()
-  prepare = tf.function(host_ops.make_prepare(tf, placed.host, placed.host_size),
-                        input_signature=[tf.TensorSpec((), tf.string),
-                                         tf.TensorSpec((2,), tf.int64),
-                                         tf.TensorSpec((), tf.int32)])
-  images = [_decode(tf, prepare, *pair) for pair in zip(encoded, paths, strict=True)]
-  return np.stack(images), placed.remaining
+  return found
 
 
-def _read(path: str, as_shown: bool) -> decode.Portable:
-  try:
-    with open(path, 'rb') as f:
-      return decode.portable(f.read(), as_shown=as_shown)
-  except OSError as e:
-    raise DataError(f'{path} cannot be read ({e.strerror}); expected an image file.'
-                    ) from e
-  except DataError as e:
-    raise DataError(f'{path}: {e}') from e
+def _images_below(top: str) -> Iterator[str]:
+  for folder, folders, names in os.walk(top, onerror=_raise):
+    folders[:] = [name for name in folders if not name.startswith('.')]
+    for name in names:
+      if decode.has_image_ending(name) and not name.startswith('.'):
+        yield os.path.join(folder, name)
 
 
-def _decode(tf: ModuleType, prepare: host_ops.Prepare, image: decode.Portable,
-            path: str) -> np.ndarray:
-  try:
-    return prepare(image.data, np.zeros(2, np.int64), image.orientation).numpy()
-  except tf.errors.OpError as e:
-    raise DataError(
-        f'{path} is cut off, damaged, or smaller than the crop '
-        f'({host_ops.reason(e)}); expected an intact image: replace it.') from e
+def _raise(error: OSError) -> None:
+  raise UserError(f'{error.filename} cannot be listed ({error.strerror}); expected a '
+                  'folder of images.') from error

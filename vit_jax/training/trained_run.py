@@ -1,6 +1,7 @@
 """Using a trained run: evaluating a split, predicting images."""
 
 from collections.abc import Iterator, Sequence
+from concurrent import futures
 from typing import Any, cast
 
 import jax
@@ -12,23 +13,19 @@ from vit_jax.config.sections import (
     Config,
     EvaluatorSection,
     MeshSection,
-    PreprocessSection,
 )
-from vit_jax.data import open_input, read_image_files
+from vit_jax.data import ImageReader, open_input
 from vit_jax.evaluators import KINDS
 from vit_jax.evaluators.classify import Classify
 from vit_jax.evaluators.split_pass import SplitPass
 from vit_jax.evaluators.suite import open_suite
 from vit_jax.objectives.objective import PredictsClasses
 from vit_jax.parallel import mesh as mesh_lib
-from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.errors import DataError, UserError
 from vit_jax.runtime.program_cache import ProgramCache
 from vit_jax.training import job as job_lib
 from vit_jax.training import workdir as workdir_lib
 from vit_jax.training.reuse import Reuse
-
-# Images that `predict` holds in memory.
-_FILES_AT_ONCE = 64
 
 
 class TrainedRun:
@@ -77,8 +74,15 @@ class TrainedRun:
     suite = open_suite(self.job, self.dataset.class_names, sections, Reuse())
     return suite.run(self.params)
 
-  def predict(self, paths: Sequence[str]) -> Iterator[np.ndarray]:
+  def predict(self, paths: Sequence[str], batch_size: int = 64
+              ) -> Iterator[np.ndarray | DataError]:
     """Yields the class probabilities (C,) of image files, in their order.
+
+    A file that is no intact image gives a DataError, which names it, in their place.
+
+    Args:
+      paths: of the files.
+      batch_size: how many are held in memory, and go through the model at once.
 
     Raises:
       UserError: if the run's objective knows of no classes.
@@ -87,21 +91,29 @@ class TrainedRun:
       raise UserError(
           f'config.objective={self.config.objective!r} does not predict the classes of '
           'images. Take a run whose objective does, such as classification.')
+    reader = ImageReader(self.config.data)
+    objective = cast(PredictsClasses, self.job.setup.objective(reader.remaining))
+    apply = jax.jit(objective.logits)
+    # Full batches only, so that there is one program to compile.
+    batch = np.zeros((min(len(paths), batch_size), *self.config.data.image_size, 3),
+                     np.uint8)
+    with futures.ThreadPoolExecutor() as pool:
+      for start in range(0, len(paths), batch_size):
+        read = list(pool.map(
+            lambda path: _read(reader, path), paths[start:start + batch_size]))
+        for i, image in enumerate(read):
+          batch[i] = 0 if isinstance(image, DataError) else image
+        logits = np.asarray(apply(self.params, batch))
+        probabilities = objective.probabilities(logits[:len(read)])
+        for image, of_classes in zip(read, probabilities, strict=True):
+          yield image if isinstance(image, DataError) else of_classes
 
-    def objective(remaining: PreprocessSection) -> PredictsClasses:
-      return cast(PredictsClasses, self.job.setup.objective(remaining))
 
-    apply = jax.jit(
-        lambda params, images, remaining: objective(remaining).logits(params, images),
-        static_argnums=2)
-    for start in range(0, len(paths), _FILES_AT_ONCE):
-      part = paths[start:start + _FILES_AT_ONCE]
-      images, remaining = read_image_files(part, self.config.data)
-      # Full batches only, so that there is one program to compile.
-      full = min(len(paths), _FILES_AT_ONCE)
-      padding = ((0, full - len(part)), (0, 0), (0, 0), (0, 0))
-      logits = apply(self.params, np.pad(images, padding), remaining)
-      yield from objective(remaining).probabilities(np.asarray(logits)[:len(part)])
+def _read(reader: ImageReader, path: str) -> np.ndarray | DataError:
+  try:
+    return reader.read(path)
+  except DataError as e:
+    return e
 
 
 def select(config: Config, names: Sequence[str]) -> tuple[EvaluatorSection, ...]:
