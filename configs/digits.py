@@ -26,7 +26,9 @@ def get_config() -> ConfigDict:
       variant='', patch_size=(4, 4), width=64, depth=4, mlp_dim=256, num_heads=4,
       pool='gap', position_embedding='sincos2d', scan=True))
 
-  config.data = ConfigDict(dict(name='digits', image_size=(16, 16)))
+  config.data = ConfigDict(dict(
+      name='digits', image_size=(16, 16), train_split='train[:90%]',
+      val_split='train[90%:]'))
   # Digits must not be mirrored; stretching and shifting them is fine. Crops are cut
   # at 64 pixels, as whole pixels of 8x8 or 16x16 images would be too coarse.
   config.data.train = ConfigDict(dict(
@@ -39,5 +41,5 @@ def get_config() -> ConfigDict:
   config.loss = ConfigDict(dict(label_smoothing=0.1))
 
   config.checkpoint = ConfigDict(dict(
-      every=250, keep=2, best_metric='test/accuracy'))
+      every=250, keep=2, best_metric='val/accuracy'))
   return config

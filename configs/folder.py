@@ -2,8 +2,8 @@
 
 Command   vit_jax train --config=configs/folder.py:/path/to/images --workdir=runs/mine
 Layout    /path/to/images/train/<class>/*.jpg, and optionally .../test/<class>/*.jpg;
-          without a test folder: --config.data.train_split='train[:90%]'
-          --config.data.test_split='train[90%:]'
+          a tenth of train is held out to choose the best checkpoint; without a
+          test folder: --config.data.test_split=
 Slice     one GPU or TPU chip; hours on a CPU
 Batch     64
 Steps     90 epochs
@@ -28,7 +28,9 @@ def get_config(folder: str = 'images') -> ConfigDict:
       variant='S/16', pool='gap', position_embedding='sincos2d',
       stochastic_depth=0.1))
 
-  config.data = ConfigDict(dict(name='folder', dir=folder, image_size=(224, 224)))
+  config.data = ConfigDict(dict(
+      name='folder', dir=folder, image_size=(224, 224), train_split='train[:90%]',
+      val_split='train[90%:]'))
   config.data.train = ConfigDict(dict(crop='inception', flip=True))
   config.data.eval = ConfigDict(dict(resize_small=256, crop='central', method='area'))
 
@@ -38,5 +40,5 @@ def get_config(folder: str = 'images') -> ConfigDict:
   config.mixup = ConfigDict(dict(alpha=0.2))
 
   config.checkpoint = ConfigDict(dict(
-      every=200, keep=2, best_metric='test/accuracy'))
+      every=200, keep=2, best_metric='val/accuracy'))
   return config

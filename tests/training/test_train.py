@@ -152,12 +152,14 @@ def test_an_update_to_infinity_never_reaches_a_checkpoint(tmp_path):
   assert not list((tmp_path / 'run' / 'checkpoints').iterdir())
 
 
-def test_best_checkpoint_is_kept(tmp_path):
+def test_best_checkpoint_is_kept(tmp_path, capsys):
   config = _config(
       tmp_path, '--config.eval_every=1', '--config.checkpoint.every=1',
       '--config.checkpoint.keep=1', '--config.checkpoint.best_metric=test/loss',
       '--config.checkpoint.best_mode=min', '--config.total_steps=6')
   train(config, str(tmp_path / 'run'))
+  # Test data that choose are no test data any more.
+  assert capsys.readouterr().err.count("best_metric='test/loss' chooses") == 1
   scores = {r['step']: r['test/loss'] for r in runs.metrics(tmp_path / 'run')
             if 'test/loss' in r}
   best = min(scores, key=scores.get)

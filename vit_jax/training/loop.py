@@ -124,6 +124,7 @@ class _Run:
       if self.main:
         print(
             overview.describe(self.job, self.input, self.workdir, start), flush=True)
+        _warn_of_choosing_by_test(self.config.checkpoint.best_metric)
       writer = None
       if self.main:
         writer = metrics_lib.Writer(self.workdir, start, check_owner)
@@ -272,6 +273,14 @@ def _record(writer: metrics_lib.Writer | None, step: int,
   """Writes measurements; a full disk costs them, not the run."""
   if writer:
     _written(lambda: writer.write(step, values), f'measurements of step {step}')
+
+
+def _warn_of_choosing_by_test(metric: str) -> None:
+  if metric.startswith('test/'):
+    warn(f'config.checkpoint.best_metric={metric!r} chooses the checkpoint by the test '
+         'data, so its result on them is a maximum over evaluations. Hold out a part '
+         "of train, such as config.data.train_split='train[:90%]' and "
+         "config.data.val_split='train[90%:]', and choose by val/...")
 
 
 def _written(write: Callable[[], None], what: str) -> None:
