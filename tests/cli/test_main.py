@@ -24,6 +24,10 @@ def test_overrides_are_told_apart_from_flags():
     (['train', '--config=c.py', '--workdri=/tmp/x', '--workdir=/tmp/y'],
      'did you mean --workdir?'),
     (['eval', '--workdir=/tmp/y', 'extra'], "unexpected argument 'extra'"),
+    (['train', '--config=c.py', '--workdir=/tmp/y', '--batch_size=3'],
+     'the setting is --config.batch_size'),
+    (['train', '--config=c.py', '--workdir=/tmp/y', '--optimizer.b2=3'],
+     'the setting is --config.optimizer.b2'),
     (['trian'], "invalid choice: 'trian'"),
     (['predict', '--workdir=/tmp/y', '--top_k=0', 'x.png'], '0 is less than 1'),
 ])

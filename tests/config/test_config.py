@@ -48,13 +48,26 @@ def test_overrides(config_file, words, key, value):
   assert config == value
 
 
+def test_steps_and_epochs_on_the_command_line_replace_one_another(config_file):
+  config = config_lib.load(config_file, ['--config.total_epochs=3'])
+  assert (config.total_steps, config.total_epochs) == (0, 3.0)
+  config = config_lib.apply_overrides(config, ['--config.total_steps', '7'])
+  assert (config.total_steps, config.total_epochs) == (7, 0.0)
+  with pytest.raises(UserError, match='exactly one'):
+    config_lib.load(config_file, ['--config.total_epochs=3', '--config.total_steps=7'])
+
+
+def test_the_nearest_config_file_is_named(config_file):
+  with pytest.raises(UserError, match='Did you mean .*/tiny.py'):
+    config_lib.load(config_file.replace('tiny', 'tyni') + ':30')
+
+
 @pytest.mark.parametrize('word, message', [
     ('--config.bach_size=3', 'Did you mean config.batch_size?'),
     ('--config.model.varient=B/16', 'Did you mean config.model.variant?'),
     ('--config.batch_size=many', 'invalid literal'),
     ('--config.model=B/16', 'Unknown config key config.model'),
     ('--config.accum_steps=3', 'does not divide'),
-    ('--config.total_epochs=3', 'exactly one'),
     ('--config.total_steps=0', 'exactly one'),
     ('--config.log_every=0', 'at least 1'),
     ('--config.loss.name=hinge', 'softmax, sigmoid'),

@@ -169,6 +169,14 @@ def test_best_checkpoint_is_kept(tmp_path, capsys):
   store.close()
 
 
+def test_a_batch_larger_than_the_data_is_told(tmp_path, capsys):
+  config = _config(
+      tmp_path, '--config.data.train_split=train[:12]', '--config.eval_every=0',
+      '--config.total_steps=1', '--config.schedule.warmup_steps=0')
+  train(config, str(tmp_path / 'run'))
+  assert 'is more than the 12 training examples' in capsys.readouterr().err
+
+
 def test_epochs_become_steps(tmp_path):
   config = _config(tmp_path, '--config.total_steps=0', '--config.total_epochs=0.05',
                    '--config.eval_every=0')
@@ -190,3 +198,10 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path, override, messa
   with pytest.raises(UserError, match=message):
     train(_config(tmp_path, override), str(tmp_path / 'run'))
   assert not pathlib.Path(tmp_path / 'run').exists()
+
+
+def test_a_missing_checkpoint_is_said_before_data_are_opened(tmp_path):
+  config = _config(tmp_path, '--config.init.checkpoint=/nowhere',
+                   '--config.data.name=not_there')
+  with pytest.raises(UserError, match='/nowhere'):
+    train(config, str(tmp_path / 'run'))

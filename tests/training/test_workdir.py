@@ -98,3 +98,12 @@ def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
   with pytest.raises(OSError, match='disk full'):
     files.write_json(path, {'a': 2})
   assert _contents(tmp_path) == {'x.json': b'{\n  "a": 1\n}\n'}
+
+
+def test_the_folder_of_a_sweep_points_at_its_cells(tmp_path):
+  for name in ('a', 'b'):
+    (tmp_path / 'cells' / name).mkdir(parents=True)
+    (tmp_path / 'cells' / name / 'config.json').write_text('{}')
+  (tmp_path / 'cells' / 'b' / 'checkpoints' / '5').mkdir(parents=True)
+  with pytest.raises(UserError, match='that of a sweep.*--workdir=.*/cells/b'):
+    workdir.read_config(tmp_path)

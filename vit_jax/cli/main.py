@@ -103,5 +103,14 @@ def _unknown(word: str, command: str) -> str:
   COMMANDS[command].add_flags(probe)
   known = [flag for action in probe._actions for flag in action.option_strings]
   near = difflib.get_close_matches(word.split('=')[0], known, n=1)
-  hint = f'; did you mean {near[0]}?' if near else ''
+  hint = f'; did you mean {near[0]}?' if near else _setting(word)
   return f'unknown flag {word.split("=")[0]} of vit_jax {command}{hint}'
+
+
+def _setting(word: str) -> str:
+  """A hint at the setting of this name, or ''."""
+  from vit_jax.config.sections import Config
+  from vit_jax.config.settings import all_settings
+  name = word.split('=')[0].lstrip('-')
+  found = [key for key in all_settings(Config) if name in (key, key.split('.')[-1])]
+  return f'; the setting is --config.{found[0]}' if len(found) == 1 else ''

@@ -27,6 +27,14 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   from vit_jax.parallel import hosts
   from vit_jax.runtime import compilation_cache
   compilation_cache.enable()
-  with hosts.session(flags.process_group(args)):
-    from vit_jax.training.loop import train
-    train(config, args.workdir)
+  import jax
+
+  from vit_jax.training import device_memory
+  try:
+    with hosts.session(flags.process_group(args)):
+      from vit_jax.training.loop import train
+      train(config, args.workdir)
+  except jax.errors.JaxRuntimeError as e:
+    if not device_memory.is_exhausted(e):
+      raise
+    raise device_memory.advice(config, jax.device_count(), e) from e

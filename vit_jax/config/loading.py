@@ -5,11 +5,12 @@ A config file is Python with `get_config()` or `get_config(arg)`, addressed as
 what differs from the defaults of `vit_jax.config.sections`.
 """
 
+import difflib
 import importlib.util
 import inspect
 import os
 import types
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from absl import flags
@@ -57,18 +58,23 @@ def with_tuned(config: Config) -> Config:
 
 
 def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
-  """`config` with command-line words such as `--config.mesh.fsdp=4` applied."""
+  """`config` with command-line words such as `--config.mesh.fsdp=4` applied.
+
+  One of `total_steps` and `total_epochs` replaces the other.
+  """
   overrides = list(overrides)
   if not overrides:
     return config
   base = values.to_config_dict(config)
   known = dict(values.flatten(values.to_dict(config)))
   known |= dict(values.flatten_items(known))
+  keys = set()
   for word in overrides:
     if word.startswith(('--config.', '-config.')):
       key = word.lstrip('-').split('=', 1)[0].split('.', 1)[1]
       # A field of a section in a tuple, or an index into a plain tuple.
       values.check_key(key if '].' in key else key.split('[')[0], known)
+      keys.add(key)
   flag_values = flags.FlagValues()
   argv = ['vit_jax', *overrides]
   try:
@@ -82,7 +88,7 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
         f'Unexpected argument {rest[0]!r}. Overrides have the form '
         '--config.<key>=<value>.')
   changed: Any = flag_values['config'].value
-  return values.from_dict(changed.to_dict())
+  return _with_one_total(config, values.from_dict(changed.to_dict()), keys)
 
 
 def read_module(spec: str) -> tuple[types.ModuleType, str, str]:
@@ -94,14 +100,36 @@ def read_module(spec: str) -> tuple[types.ModuleType, str, str]:
   path, _, arg = spec.partition(':')
   if not os.path.isfile(path):
     raise UserError(
-        f'No config file {path!r} in {os.getcwd()}. Give a Python file such as '
-        '--config=configs/digits.py.')
+        f'No config file {path!r} in {os.getcwd()}.{_nearest(path)} Give a Python file '
+        'such as --config=configs/digits.py.')
   module_spec = importlib.util.spec_from_file_location('vit_jax_user_config', path)
   if module_spec is None or module_spec.loader is None:
     raise UserError(f'Config {path!r} is not a Python file (*.py).')
   module = importlib.util.module_from_spec(module_spec)
   module_spec.loader.exec_module(module)
   return module, path, arg
+
+
+def _nearest(path: str) -> str:
+  """A hint at the config file of the same folder that may be meant, or ''."""
+  folder, name = os.path.split(path)
+  try:
+    known = [entry for entry in os.listdir(folder or '.') if entry.endswith('.py')]
+  except OSError:
+    return ''
+  near = difflib.get_close_matches(name, known, n=1)
+  return f' Did you mean {os.path.join(folder, near[0])!r}?' if near else ''
+
+
+def _with_one_total(config: Config, changed: Config, keys: Collection[str]) -> Config:
+  """`changed` with the total that an override replaces by the other one at zero."""
+  totals = {'total_steps': 0, 'total_epochs': 0.0}
+  given = [key for key in totals if key in keys and values.get(changed, key)]
+  if len(given) == 1:
+    for other in totals.keys() - set(keys):
+      if values.get(config, other):
+        changed = values.replace(changed, other, totals[other])
+  return changed
 
 
 def _read_file(spec: str) -> dict[str, Any]:

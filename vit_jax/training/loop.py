@@ -125,6 +125,7 @@ class _Run:
         print(
             overview.describe(self.job, self.input, self.workdir, start), flush=True)
         _warn_of_choosing_by_test(self.config.checkpoint.best_metric)
+        _warn_of_large_batch(self.config.batch_size, self.input.num_examples)
       writer = None
       if self.main:
         writer = metrics_lib.Writer(self.workdir, start, check_owner)
@@ -281,6 +282,13 @@ def _warn_of_choosing_by_test(metric: str) -> None:
          'data, so its result on them is a maximum over evaluations. Hold out a part '
          "of train, such as config.data.train_split='train[:90%]' and "
          "config.data.val_split='train[90%:]', and choose by val/...")
+
+
+def _warn_of_large_batch(batch_size: int, num_examples: int) -> None:
+  if batch_size > num_examples:
+    warn(f'config.batch_size={batch_size} is more than the {num_examples} training '
+         'examples, so that every batch holds some of them more than once; a smaller '
+         'batch makes more of them.')
 
 
 def _written(write: Callable[[], None], what: str) -> None:

@@ -76,7 +76,8 @@ def _check(
       f'config.schedule.warmup_steps={warmup} and '
       f'config.schedule.cooldown_steps={cooldown} do not fit a run of '
       f'{total_steps} steps: both must be at least 0 and '
-      'their sum at most the length of the run.')
+      'their sum at most the length of the run. For a shorter run, shorten them as '
+      f'well, such as --config.schedule.warmup_steps={total_steps // 10}.')
   if not 0.0 <= peak < math.inf:
     raise errors.UserError(
       f'optimizer.learning_rate is {peak}; a finite number >= 0 is needed.')

@@ -131,8 +131,18 @@ def _read_json(workdir: PathLike, name: str) -> dict[str, Any]:
     return json_files.read_object(storage.join(workdir, name), _ADVICE)
   except FileNotFoundError as e:
     raise UserError(
-        f'No {name} in {workdir}: it is not the work directory of a run. Give the '
-        '--workdir of a `vit_jax train`.') from e
+        f'No {name} in {workdir}: it is not the work directory of a run. '
+        f'{_runs_inside(workdir)}') from e
+
+
+def _runs_inside(folder: PathLike) -> str:
+  """What to give instead: of a sweep's folder, if it is a local one, a cell."""
+  cells = sorted(pathlib.Path(folder).glob(f'cells/*/{_CONFIG}'),
+                 key=lambda path: (not any(path.parent.glob('checkpoints/*')), path))
+  if not cells:
+    return 'Give the --workdir of a `vit_jax train`.'
+  return ('It is that of a sweep: give the folder of one of its cells, such as '
+          f'--workdir={cells[0].parent}.')
 
 
 def shorten(names: Sequence[str], most: int = 5) -> str:
