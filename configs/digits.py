@@ -4,7 +4,8 @@ Command   vit_jax train --config=configs/digits.py --workdir=runs/digits
 Slice     two CPU cores, about a minute
 Batch     64
 Steps     1,500
-Score     98.3% test accuracy at the end, 98.9% at best (measured, 359 images)
+Score     98.6% test accuracy (measured, 359 images) of the checkpoint that is best on
+          the tenth of train that is held out
 """
 
 from typing import Any

@@ -102,7 +102,7 @@ class Stream:
         feed.close()
 
   def _feed(self, chunk_at: ChunkAt, start: int, stop: int | None) -> Feed:
-    """Chunks of (encoded images, labels, filled, seeds, orientations)."""
+    """Chunks of what `_read_chunk` returns."""
     tf, length = self._tf, len(chunk_at(start).records)
     specs = ((tf.string, (length,)),
              (tf.int32, (length, *self._source.label_shape)),
@@ -133,14 +133,14 @@ class Stream:
       chosen = np.array([self._choose(int(record), int(seed[1])) for record, seed
                          in zip(chosen, chunk.seeds, strict=True)])
     data = np.full(len(chosen), b'', object)
-    orientations = np.ones(len(chosen), np.int32)
     labels = np.full((len(chosen), *self._source.label_shape), self._source.no_label,
                      np.int32)
+    orientations = np.ones(len(chosen), np.int32)
     def read(places: np.ndarray) -> None:
       found, labels[places] = self._source.read_many(chosen[places])
-      for place, image in zip(places, found, strict=True):
-        data[place], orientations[place] = decode.portable(
-            image, as_shown=self._source.as_shown)
+      data[places], orientations[places] = zip(*(
+          decode.portable(image, as_shown=self._source.as_shown) for image in found),
+          strict=True)
     filled = chosen >= 0
     places = np.flatnonzero(filled)
     parts = min(_READERS, -(-len(places) // _PART))

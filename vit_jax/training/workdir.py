@@ -136,15 +136,12 @@ def _read_json(workdir: PathLike, name: str) -> dict[str, Any]:
 
 
 def _runs_inside(folder: PathLike) -> str:
-  """What to give instead: of a sweep's folder one of its cells."""
-  advice = 'Give the --workdir of a `vit_jax train`.'
-  if storage.is_url(folder):
-    return advice
+  """What to give instead: of a sweep's folder, if it is a local one, a cell."""
   cells = sorted(pathlib.Path(folder).glob(f'cells/*/{_CONFIG}'),
                  key=lambda path: (not any(path.parent.glob('checkpoints/*')), path))
   if not cells:
-    return advice
-  return (f'It is that of a sweep: give the folder of one of its cells, such as '
+    return 'Give the --workdir of a `vit_jax train`.'
+  return ('It is that of a sweep: give the folder of one of its cells, such as '
           f'--workdir={cells[0].parent}.')
 
 
