@@ -153,9 +153,9 @@ def test_a_damaged_index_is_made_again(kept, content):
     assert arrays['lengths'].tolist() == [6, 6]
 
 
-def test_a_cache_that_cannot_be_written(kept, tmp_path, monkeypatch, caplog):
+def test_a_cache_that_cannot_be_written(kept, tmp_path, monkeypatch, capsys):
   (tmp_path / 'file').write_text('')
   monkeypatch.setenv('VIT_JAX_CACHE', str(tmp_path / 'file'))
   paths, counts, written = write_shards(kept, 2, 5)
   assert everything(TfRecordFiles(paths, counts), 2, 5) == sum(written, [])
-  assert 'VIT_JAX_CACHE' in caplog.text
+  assert 'VIT_JAX_CACHE' in capsys.readouterr().err

@@ -18,6 +18,7 @@ from absl import logging
 from vit_jax.data.records.index import RecordIndex, Shard, joined
 from vit_jax.runtime import files
 from vit_jax.runtime.cache_dir import cache_dir
+from vit_jax.runtime.errors import warn
 
 # Walking through fewer records takes less than a second.
 STORED_FROM = 50_000
@@ -84,7 +85,6 @@ def _store(path: pathlib.Path, shards: Sequence[Shard], known: dict[str, np.ndar
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(path, data.getvalue())
   except OSError as e:
-    logging.warning(
-        'The index of %s cannot be kept in %s (%s), so the next start looks for its '
-        'records again. Name a folder that can be written with VIT_JAX_CACHE.',
-        pathlib.Path(shards[0].path).parent, path, e.strerror)
+    warn(f'the index of {pathlib.Path(shards[0].path).parent} cannot be kept in {path} '
+         f'({e.strerror}), so the next start looks for its records again. Name a folder '
+         'that can be written with VIT_JAX_CACHE.')
