@@ -86,5 +86,5 @@ def _store(path: pathlib.Path, shards: Sequence[Shard], known: dict[str, np.ndar
     files.write_bytes(path, data.getvalue())
   except OSError as e:
     warn(f'the index of {pathlib.Path(shards[0].path).parent} cannot be kept in {path} '
-         f'({e.strerror}), so the next start looks for its records again. Name a folder '
-         'that can be written with VIT_JAX_CACHE.')
+         f'({e.strerror}), so the next start looks for its records again. Name a '
+         'folder that can be written with VIT_JAX_CACHE.')
