@@ -81,6 +81,13 @@ def imagenet_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
                     {'train': 24, 'validation': 10}, imagenet_example)
 
 
+@pytest.fixture(scope='session')
+def imagenet_shards(tmp_path_factory: pytest.TempPathFactory) -> str:
+  """As `imagenet_dir`, three files a split."""
+  return write_tiny('imagenet2012', tmp_path_factory.mktemp('imagenet3'),
+                    {'train': 24, 'validation': 10}, imagenet_example, shards=3)
+
+
 @pytest.fixture
 def folder(tmp_path: pathlib.Path) -> pathlib.Path:
   """12 intact JPEG files of two classes in `train`, 5 in `test`."""

@@ -5,4 +5,5 @@ from image_data import (  # noqa: F401
     cifar_dir,
     folder,
     imagenet_dir,
+    imagenet_shards,
 )

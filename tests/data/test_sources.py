@@ -107,7 +107,7 @@ assert 'tensorflow' not in sys.modules and 'jax' not in sys.modules
     (dict(name='cifar100'), "tfds.builder('cifar100', data_dir="),
     (dict(name='resisc45'), 'downloads/manual'),
     (dict(name='cifar10:2.0.0'), '2.0.0'),
-    (dict(dir='gs://bucket/x'), 'object store'),
+    (dict(dir='hdfs://host/x'), 'unknown kind hdfs://'),
     (dict(image_key='picture'), 'expected one of: image'),
     (dict(label_key='id'), 'Expected one of: label'),
     (dict(name='folder', dir=''), 'config.data.dir'),

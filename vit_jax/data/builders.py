@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from vit_jax.config.sections import DataSection
-from vit_jax.data.data_dir import tfds_data_dir
+from vit_jax.data.data_dir import metadata_dir, tfds_data_dir
 from vit_jax.runtime.errors import UserError, first_line
 
 # Data sets that are ours; all other names are those of TFDS.
@@ -25,12 +25,8 @@ def open_builder(data: DataSection) -> tfds.core.DatasetBuilder:
     UserError: for a name or a directory that cannot be.
     NotPrepared: where not even a builder can be made of what is there.
   """
-  data_dir = tfds_data_dir(data.dir)
-  if '://' in data_dir:
-    raise UserError(
-        f'config.data.dir={data_dir!r} is on an object store, which is not supported; '
-        'expected a local path: copy the data set to a disk, or mount the bucket '
-        '(for example with gcsfuse) and name the mount point.')
+  _check_name(data.name)
+  data_dir = metadata_dir(tfds_data_dir(data.dir), data.name)
   if data.name == 'digits':
     from vit_jax.data import digits
     return digits.builder(data_dir)
@@ -55,7 +51,6 @@ def file_format(builder: tfds.core.DatasetBuilder) -> str:
 
 
 def _tfds_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-  _check_name(name)
   try:
     return tfds.builder(name, data_dir=data_dir)
   except tfds.core.DatasetNotFoundError as e:

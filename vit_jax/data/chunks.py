@@ -13,6 +13,8 @@ class Chunk:
   records: np.ndarray
   # Per record: (seed of the run, position in the run), the seed of its crop.
   seeds: np.ndarray
+  # Ranges of neighbouring records to have at hand, see `order.Order.ahead`.
+  ahead: tuple[tuple[int, int], ...] = ()
 
 
 # n -> the n-th chunk; always the same for the same n, and all of one length.

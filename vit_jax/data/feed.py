@@ -1,37 +1,46 @@
 """A thread that reads chunks ahead and hands them to tf.data."""
 
+import collections
+import concurrent.futures as futures
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+
+T = TypeVar('T')
 
 # Chunks that wait for the decoder.
 _AHEAD = 2
 
 
-class Feed:
+class Feed(Generic[T]):
   """Chunks start, start + 1, ... of arrays, in order, through a queue of TensorFlow.
 
   The queue hands tensors over without copying them, and no thread of TensorFlow runs
   Python: `Dataset.from_generator` does the opposite, at 20 to 40 us an image.
   """
 
-  def __init__(self, tf: ModuleType, read: Callable[[int], Sequence[np.ndarray]],
+  def __init__(self, tf: ModuleType, chunk_at: Callable[[int], T],
+               read: Callable[[T], Sequence[np.ndarray]],
                specs: Sequence[tuple[Any, tuple[int, ...]]], start: int,
-               stop: int | None) -> None:
+               stop: int | None, parallel: int = 1) -> None:
     """Begins to read.
 
     Args:
       tf: the TensorFlow module.
-      read: n -> the arrays of chunk n.
+      chunk_at: n -> what to read, in the order of n.
+      read: -> the arrays of a chunk, in any order.
       specs: their types and shapes.
       start: the first chunk.
       stop: one past the last; None: for ever.
+      parallel: how many chunks to read at the same time.
     """
     self.error: Exception | None = None  # what ended it early
-    self._tf, self._read = tf, read
+    self._tf, self._chunk_at, self._read = tf, chunk_at, read
+    self._parallel = parallel
     self._start, self._stop = start, tf.int64.max if stop is None else stop
     types, shapes = zip(*specs, strict=True)
     self._queue = tf.queue.FIFOQueue(_AHEAD, types, shapes)
@@ -58,12 +67,20 @@ class Feed:
       pass  # It was closed from the other side.
 
   def _run(self) -> None:
+    pending: collections.deque[futures.Future[Sequence[np.ndarray]]] = (
+        collections.deque())
+    pool = futures.ThreadPoolExecutor(self._parallel, 'vit_jax chunk')
     try:
-      for n in range(self._start, self._stop):
-        if self._closed:
+      ahead = iter(range(self._start, self._stop))
+      while not self._closed:
+        for n in itertools.islice(ahead, self._parallel - len(pending)):
+          pending.append(pool.submit(self._read, self._chunk_at(n)))
+        if not pending:
           break
-        self._queue.enqueue(list(map(self._tf.constant, self._read(n))))
+        arrays = pending.popleft().result()
+        self._queue.enqueue(list(map(self._tf.constant, arrays)))
     except Exception as e:  # Of any kind: it is raised where chunks are asked for.
       self.error = e
     finally:
       self._close_queue()
+      pool.shutdown(wait=False, cancel_futures=True)

@@ -6,9 +6,10 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from vit_jax.preprocessing.host import decode
+from vit_jax.runtime import storage
 from vit_jax.runtime.errors import UserError, warn
 
 # How many examples of each kind a message has.
@@ -75,6 +76,28 @@ def list_images(root: pathlib.Path) -> Listing:
 
 
 @functools.lru_cache(maxsize=4)
+def list_objects(root: str) -> Listing:
+  """As `list_images`, for a URL in an object store; once in a process."""
+  left_out = _LeftOut()
+  found: dict[str, list[str]] = {}
+  for name in storage.below(root):
+    parts = name.split('/')
+    if any(part.startswith('.') for part in parts):
+      continue
+    if len(parts) > 3:
+      raise _nested(storage.join(root, *parts[:2]), parts[2])
+    if not decode.has_image_ending(name):
+      left_out.other_endings += [name] if len(parts) == 3 else []
+    elif len(parts) == 3:
+      found.setdefault(parts[0], []).append('/'.join(parts[1:]))
+    else:
+      left_out.outside_of_classes.append(name)
+  _tell(root, left_out.told(), found)
+  return Listing({split: _in_order(names) for split, names in found.items()},
+                 left_out.told())
+
+
+@functools.lru_cache(maxsize=4)
 def _list(root: pathlib.Path, version: tuple) -> Listing:
   """`version` is equal where the listing is."""
   del version
@@ -85,10 +108,15 @@ def _list(root: pathlib.Path, version: tuple) -> Listing:
     files[split.name] = _files(root, split, left_out)
   told = left_out.told()
   files = {split: names for split, names in files.items() if names}
+  _tell(root, told, files)
+  return Listing(files, told)
+
+
+def _tell(root: str | os.PathLike, told: str, files: Mapping[str, Sequence[str]]
+          ) -> None:
   if told and files and _is_main():
     warn(f'{root}: left out {told}. Images are files named '
          f'{", ".join(decode.endings())}.')
-  return Listing(files, told)
 
 
 def _is_main() -> bool:
@@ -105,9 +133,7 @@ def _files(root: pathlib.Path, split: os.DirEntry, left_out: _LeftOut
     for entry in _visible(folder.path):
       if entry.is_dir():
         # Leaving its images out would only show as a smaller data set.
-        raise UserError(
-            f'{folder.path} is a class folder, and holds the folder {entry.name!r}. '
-            f'{layout()} Move the images up, or make the folder a class of its own.')
+        raise _nested(folder.path, entry.name)
       if decode.has_image_ending(entry.name):
         names.append(f'{folder.name}/{entry.name}')
       else:
@@ -115,7 +141,17 @@ def _files(root: pathlib.Path, split: os.DirEntry, left_out: _LeftOut
     if not names:
       left_out.empty_classes.append(os.path.relpath(folder.path, root))
     found += names
-  return tuple(sorted(found, key=lambda name: (_hash(name), name)))
+  return _in_order(found)
+
+
+def _in_order(names: Sequence[str]) -> tuple[str, ...]:
+  return tuple(sorted(names, key=lambda name: (_hash(name), name)))
+
+
+def _nested(folder: str, name: str) -> UserError:
+  return UserError(
+      f'{folder} is a class folder, and holds the folder {name!r}. {layout()} Move the '
+      'images up, or make the folder a class of its own.')
 
 
 def _images_in(root: pathlib.Path, folder: str | os.PathLike) -> Iterator[str]:

@@ -24,6 +24,14 @@ class Order(Protocol):
     """The examples at these positions (any shape) of the run; from any thread."""
     ...
 
+  def ahead(self, step: int, batch_size: int, rows: np.ndarray
+            ) -> tuple[tuple[int, int], ...]:
+    """Ranges of neighbouring examples [first, stop) to read by this step, or soon.
+
+    They stay the same object for several steps.
+    """
+    ...
+
 
 class GlobalOrder:
   """The seeded permutation of all N examples in each epoch."""
@@ -42,6 +50,11 @@ class GlobalOrder:
       here = epochs == epoch
       result[here] = self._of_epoch(int(epoch))[offsets[here]]
     return result
+
+  def ahead(self, step: int, batch_size: int, rows: np.ndarray
+            ) -> tuple[tuple[int, int], ...]:
+    """See `Order`; no two examples are neighbours."""
+    return ()
 
   def _of_epoch(self, epoch: int) -> np.ndarray:
     with self._lock:

@@ -13,6 +13,7 @@ from vit_jax.data import cached
 from vit_jax.data.bad_records import BadRecords
 from vit_jax.data.chunks import ChunkReader
 from vit_jax.data.decoded_splits import DecodedSplits, split_key
+from vit_jax.data.ordering import choose_order
 from vit_jax.data.reader import Reader
 from vit_jax.data.sources import Source, open_source
 from vit_jax.data.streaming import Stream
@@ -88,7 +89,8 @@ class Input:
     """
     bad_records = BadRecords(self.data.max_bad_records)
     images = (self._cached if self.mode == 'cached' else self._streamed)(bad_records)
-    return Reader(images, self.num_examples, self.train, bad_records)
+    return Reader(images, self.num_examples, choose_order(self.data, self.source),
+                  self.train, bad_records)
 
   def _cached(self, bad_records: BadRecords) -> ChunkReader:
     split = self.splits.get(

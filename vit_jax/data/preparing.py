@@ -7,7 +7,8 @@ import tensorflow_datasets as tfds
 
 from vit_jax.config.sections import DataSection
 from vit_jax.data import builders
-from vit_jax.data.data_dir import tfds_data_dir
+from vit_jax.data.data_dir import metadata_dir, tfds_data_dir
+from vit_jax.runtime import storage
 from vit_jax.runtime.errors import UserError
 
 # Packages that builders import while they prepare and that nothing here depends on.
@@ -39,7 +40,7 @@ def is_prepared(data: DataSection) -> bool:
   if data.name == 'digits':
     return True  # It prepares itself.
   if data.name == 'folder':
-    return bool(data.dir) and os.path.isdir(os.path.expanduser(data.dir))
+    return bool(data.dir) and storage.is_folder(os.path.expanduser(data.dir))
   try:
     return bool(builders.open_builder(data).info.splits)
   except builders.NotPrepared:
@@ -102,15 +103,17 @@ def _preparable(name: str, data_dir: str) -> tuple[str, tfds.core.Version | str]
       return name, builder.version
   except builders.NotPrepared:
     pass
-  return unversioned, tfds.builder(unversioned, data_dir=data_dir).versions[0]
+  return unversioned, tfds.builder(
+      unversioned, data_dir=metadata_dir(data_dir, name)).versions[0]
 
 
 def _prepared_versions(base: str, data_dir: str) -> list[str]:
   # A name without version means the newest that this TFDS knows, whatever there is.
-  files = [*pathlib.Path(data_dir).glob(f'{base}/*/dataset_info.json'),
-           *pathlib.Path(data_dir).glob(f'{base}/*/*/dataset_info.json')]
+  root = pathlib.Path(metadata_dir(data_dir, base))
+  files = [*root.glob(f'{base}/*/dataset_info.json'),
+           *root.glob(f'{base}/*/*/dataset_info.json')]
   folders = [file.parent for file in sorted(files)]
-  return [f'{folder.parent.relative_to(data_dir)}:{folder.name}' for folder in folders]
+  return [f'{folder.parent.relative_to(root)}:{folder.name}' for folder in folders]
 
 
 def _manual_steps(base: str, name: str, data_dir: str) -> list[str]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from vit_jax.data import order
 from vit_jax.data.bad_records import BadRecords
 from vit_jax.data.chunks import Chunk, ChunkReader
+from vit_jax.data.ordering import MakeOrder
 
 # What each array of a batch is called -> rows of it.
 Batch = dict[str, np.ndarray]
@@ -21,11 +22,13 @@ class Reader:
   Attributes:
     images: what decodes its records.
     num_examples: of the split.
+    make_order: of its examples in training.
     train: for training; else for evaluation.
     bad_records: unreadable records that this process left out so far.
   """
   images: ChunkReader
   num_examples: int
+  make_order: MakeOrder
   train: bool
   bad_records: BadRecords
 
@@ -42,11 +45,12 @@ class Reader:
     if not self.train:
       raise ValueError('train_batches needs open_input(..., train=True).')
     rows = np.asarray(rows, np.int64)
-    examples = order.GlobalOrder(self.num_examples, seed)
+    examples = self.make_order(seed, batch_size)
     def chunk_at(step: int) -> Chunk:
       positions = step * batch_size + rows
       seeds = np.stack([np.full_like(positions, seed), positions], 1)
-      return Chunk(examples.indices(positions), seeds)
+      return Chunk(examples.indices(positions), seeds,
+                   examples.ahead(step, batch_size, rows))
     for images, labels, _ in self.images.chunks(chunk_at, start_step):
       yield {'image': images, 'label': labels}
 

@@ -21,6 +21,8 @@ from vit_jax.data.order import permutation
 
 # As many hosts can have lanes of their own.
 MOST_LANES = 64
+# Batches that may be read at the same time.
+_BEHIND = 8
 
 
 class Window(NamedTuple):
@@ -74,6 +76,7 @@ class RunOrder:
     # Of the latest epochs and windows, whoever asks for them.
     self._runs = functools.lru_cache(3)(self._permuted_runs)
     self._shuffled = functools.lru_cache(4 * layout.lanes)(self._permuted_window)
+    self._ahead = functools.lru_cache(3)(self._ranges_ahead)
 
   def indices(self, positions: npt.ArrayLike) -> np.ndarray:
     """See `order.Order`."""
@@ -91,6 +94,26 @@ class RunOrder:
         window = Window(int(epochs[at]), int(lanes[at]), int(numbers[at]))
         result[part] = self._shuffled(window)[places[part]]
     return result.reshape(positions.shape)
+
+  def ahead(self, step: int, batch_size: int, rows: np.ndarray
+            ) -> tuple[tuple[int, int], ...]:
+    """See `order.Order`: the windows of these rows' lanes, and the next ones."""
+    if batch_size != self.layout.batch_size:
+      raise ValueError(f'made for batches of {self.layout.batch_size}')
+    lanes = tuple(np.unique(rows // self.layout.rows).tolist())
+    # It takes a millisecond, so not at every step.
+    steps = max(1, self.layout.window // (8 * self.layout.rows))
+    return self._ahead(step // steps * steps, steps, lanes)
+
+  def _ranges_ahead(self, step: int, steps: int, lanes: tuple[int, ...]
+                    ) -> tuple[tuple[int, int], ...]:
+    size = self.layout.batch_size
+    # Batches shortly before may still be being read.
+    first = max(0, step - _BEHIND)
+    windows = self.windows(first * size, (step + steps) * size, lanes)
+    # What is needed first comes first.
+    windows.sort(key=self._start)
+    return tuple(part for window in windows for part in self.ranges(window))
 
   def windows(self, position: int, stop: int, lanes: npt.ArrayLike) -> list[Window]:
     """What positions up to `stop` need, and of each lane one window more.

@@ -32,7 +32,21 @@ class Examples(Protocol):
     """(height, width, channels) of every image, or None where it varies."""
     ...
 
+  @property
+  def remote(self) -> bool:
+    """Whether they lie in an object store."""
+    ...
+
+  @property
+  def num_bytes(self) -> int:
+    """Of all files together; 0 where each example is a file."""
+    ...
+
   def __len__(self) -> int: ...
+
+  def hold(self, ranges: Sequence[tuple[int, int]]) -> None:
+    """Says which ranges [first, stop) will be read soon, instead of what was said."""
+    ...
 
   def check_files(self) -> None:
     """Raises DataError for files that are missing, cut off or inconsistent."""
@@ -86,6 +100,20 @@ class Source:
       DataError: for files that are missing, cut off or inconsistent.
     """
     self._examples.check_files()
+
+  @property
+  def remote(self) -> bool:
+    """See `Examples`."""
+    return self._examples.remote
+
+  @property
+  def num_bytes(self) -> int:
+    """See `Examples`."""
+    return self._examples.num_bytes
+
+  def hold(self, ranges: Sequence[tuple[int, int]]) -> None:
+    """See `Examples`."""
+    self._examples.hold(ranges)
 
   def describe(self, i: int) -> str:
     return (f'data set {self.name}, split {self.split}, record {i} '

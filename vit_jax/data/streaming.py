@@ -25,6 +25,8 @@ from vit_jax.runtime.errors import DataError
 
 # Threads that wait for the disk; a chunk is dealt out to them in parts of some records.
 _READERS, _PART = 8, 16
+# Chunks read at a time from an object store, which takes long to answer.
+_REMOTE_CHUNKS = 4
 # Generators whose threads may be running. They are stopped before the interpreter and
 # TensorFlow shut down: programs that end in the middle of a split would hang or crash.
 _running: weakref.WeakSet[Generator] = weakref.WeakSet()
@@ -68,6 +70,7 @@ class Stream:
     self._replace, self._threads = replace, threads
     # (record, position): its window there cannot be decoded; (record, None): none can.
     self._unusable: set[tuple[int, int | None]] = set()
+    self._ahead: tuple[tuple[int, int], ...] = ()
     self._tf = tensorflow.load()
     self._prepare = host_ops.make_prepare(
         self._tf, placement.host, placement.host_size, source.pixel_factor)
@@ -101,13 +104,20 @@ class Stream:
       finally:
         feed.close()
 
-  def _feed(self, chunk_at: ChunkAt, start: int, stop: int | None) -> Feed:
+  def _feed(self, chunk_at: ChunkAt, start: int, stop: int | None) -> Feed[Chunk]:
     """Chunks of what `_read_chunk` returns."""
     tf, length = self._tf, len(chunk_at(start).records)
     specs = ((tf.string, (length,)),
              (tf.int32, (length, *self._source.label_shape)),
              (tf.bool, (length,)), (tf.int64, (length, 2)), (tf.int32, (length,)))
-    return Feed(tf, lambda n: self._read_chunk(chunk_at(n)), specs, start, stop)
+    def announced(n: int) -> Chunk:
+      chunk = chunk_at(n)
+      if chunk.ahead is not self._ahead:
+        self._ahead = chunk.ahead
+        self._source.hold(chunk.ahead)
+      return chunk
+    return Feed(tf, announced, self._read_chunk, specs, start, stop,
+                _REMOTE_CHUNKS if self._source.remote else 1)
 
   def _dataset(self, feed: Feed, length: int) -> Any:
     """A tf.data.Dataset of (images, labels, filled)."""

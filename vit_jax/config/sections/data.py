@@ -131,7 +131,17 @@ class DataSection:
       'auto', "Decode once and keep in memory: 'auto' (when it fits), 'always', "
       "'never'.", choices=('auto', 'always', 'never'), compiled=False)
   cache_limit_gib: float = setting(
-      2.0, "What fits, in GiB of host memory for each split, where `cache` is 'auto'.",
+      2.0, "What fits, in GiB of host memory for each split, where `cache` is 'auto'. "
+      'Encoded images in an object store that fit are read once.',
+      compiled=False)
+  order: str = setting(
+      'auto', "Of training examples in each epoch: 'global' (a permutation of all), "
+      "'runs' (of runs of neighbours, and within windows; for data in an object store "
+      "that do not fit `cache_limit_gib`), 'auto'.",
+      choices=('auto', 'global', 'runs'), compiled=False)
+  window_gib: float = setting(
+      1.0, "With the order 'runs', GiB of encoded images that are shuffled at a time, "
+      'over all hosts; they hold two to three times that.', rule=at_least(0),
       compiled=False)
   max_bad_records: int = setting(
       0, 'Unreadable records to skip (and count) before the run stops.',

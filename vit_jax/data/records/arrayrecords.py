@@ -1,12 +1,14 @@
 """Random access to the records of ArrayRecord files."""
 
 import concurrent.futures as futures
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from vit_jax.data.records.open_files import OpenFiles
+from vit_jax.data.records.record_files import Piece
 from vit_jax.runtime.errors import DataError, UserError
 
 _CHECKERS = 16
@@ -21,6 +23,11 @@ class ArrayRecordFiles:
     self._files: OpenFiles[Any] = OpenFiles(self._open)
     self._checked = False
 
+  @property
+  def num_bytes(self) -> int:
+    """See `record_files.RecordFiles`."""
+    return sum(os.stat(path).st_size for path in self._paths)
+
   def check(self) -> None:
     """See `record_files.RecordFiles`."""
     if not self._checked:
@@ -28,6 +35,9 @@ class ArrayRecordFiles:
         for _ in pool.map(self._files.get, self._paths):
           pass
       self._checked = True
+
+  def hold(self, pieces: Sequence[Piece]) -> None:
+    """See `record_files.RecordFiles`; the system's cache does as well."""
 
   def read(self, files: np.ndarray, records: np.ndarray) -> Iterator[bytes]:
     """See `record_files.RecordFiles`."""

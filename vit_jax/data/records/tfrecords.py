@@ -15,6 +15,7 @@ from vit_jax.data.records import stored_index
 from vit_jax.data.records.checksums import verified
 from vit_jax.data.records.index import RecordIndex, Shard, walk
 from vit_jax.data.records.open_files import Descriptor, OpenFiles
+from vit_jax.data.records.record_files import Piece
 from vit_jax.runtime.errors import DataError
 
 # Small records are read past in blocks of this many bytes, larger ones skipped over.
@@ -32,9 +33,17 @@ class TfRecordFiles:
     self._lock = threading.Lock()
     self._index: RecordIndex | None = None
 
+  @property
+  def num_bytes(self) -> int:
+    """See `record_files.RecordFiles`."""
+    return sum(os.stat(path).st_size for path in self._paths)
+
   def check(self) -> None:
     """See `record_files.RecordFiles`."""
     self._opened()
+
+  def hold(self, pieces: Sequence[Piece]) -> None:
+    """See `record_files.RecordFiles`; the system's cache does as well."""
 
   def read(self, files: np.ndarray, records: np.ndarray) -> Iterator[bytes]:
     """See `record_files.RecordFiles`."""
