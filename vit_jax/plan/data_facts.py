@@ -1,6 +1,7 @@
 """What a plan needs to know of a data set that may not be on this machine."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -45,6 +46,9 @@ class Facts:
 class _Described:
   """See `sources.Examples`: metadata without examples."""
 
+  remote = False
+  num_bytes = 0
+
   def __init__(self, num_examples: int, class_names: list[str],
                image_shape: tuple[int, ...] | None) -> None:
     self._num_examples = num_examples
@@ -52,6 +56,9 @@ class _Described:
 
   def __len__(self) -> int:
     return self._num_examples
+
+  def hold(self, ranges: Sequence[tuple[int, int]]) -> None:
+    del ranges
 
   def check_files(self) -> NoReturn:
     raise UserError('This data set is only described; nothing can be read of it.')
