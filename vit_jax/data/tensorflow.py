@@ -4,7 +4,7 @@ import os
 import threading
 from types import ModuleType
 
-from vit_jax.data import allocator
+from vit_jax.runtime import host_memory
 
 _lock = threading.Lock()
 
@@ -14,7 +14,7 @@ def load() -> ModuleType:
 
   The import takes seconds of CPU time, so nothing calls this before it must.
   """
-  allocator.keep_freed_memory()
+  host_memory.keep_buffers()
   with _lock:
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')

@@ -5,10 +5,15 @@ and from then on keeps them where it can't give them back in part.
 """
 
 import ctypes
+import functools
+import os
 import sys
 
 # <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
+# What users set the same by.
+_VARIABLES = ('MALLOC_TRIM_THRESHOLD_', 'MALLOC_MMAP_THRESHOLD_', 'GLIBC_TUNABLES')
+_kept = False  # by `keep_freed`, all of it
 
 
 def keep_freed() -> bool:
@@ -21,8 +26,23 @@ def keep_freed() -> bool:
   """
   # Heaps that are never trimmed and grow in large steps, and no mmap. A single arena
   # would save no further page fault, and the threads of the compiler would queue.
+  global _kept
+  _kept = True
   return _mallopt({
       _M_MMAP_MAX: 0, _M_TOP_PAD: 2**26, _M_TRIM_THRESHOLD: 2**31 - 1})
+
+
+@functools.cache
+def keep_buffers() -> bool:
+  """As `keep_freed`, of what encoded and decoded images need, and bounded.
+
+  Asked for anew for each image, a buffer of 100 kB costs 20 us in page faults, more
+  than copying the image into it, and there are several for each. Does nothing where
+  more is kept already, or where the environment says what the allocator does.
+  """
+  if _kept or any(name in os.environ for name in _VARIABLES):
+    return False
+  return _mallopt({_M_MMAP_THRESHOLD: 2**25, _M_TRIM_THRESHOLD: 2**28})
 
 
 def return_freed() -> bool:
