@@ -5,6 +5,7 @@ epath and fsspec (gcsfs, s3fs), TensorStore and so Orbax, in the process of the 
 in those that it starts. Each test has a bucket of its own.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import itertools
@@ -111,6 +112,13 @@ def _gcs_binary() -> str:
 @pytest.fixture(scope='session')
 def gcs_server() -> Iterator[FaultProxy]:
   _needs(_GCS_WHEEL, 'gcsfs')
+  with running_gcs() as proxy:
+    yield proxy
+
+
+@contextlib.contextmanager
+def running_gcs() -> Iterator[FaultProxy]:
+  """A server of Google Cloud Storage, behind a proxy."""
   server = _Server(GcsProxy())
   try:
     # The server does not say which port it got, so it can't choose one by itself.
@@ -145,20 +153,29 @@ def s3_server() -> Iterator[FaultProxy]:
 @pytest.fixture
 def gcs(gcs_server: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
   """A bucket of Google Cloud Storage."""
-  environment = {
-      'STORAGE_EMULATOR_HOST': gcs_server.url,
-      'TENSORSTORE_GCS_HTTP_URL': gcs_server.url,
+  store = Store('gs', f'bucket-{next(_numbers)}', gcs_server,
+                gcs_environment(gcs_server))
+  yield from _prepared(store, monkeypatch, new_gcs_bucket(gcs_server, store.bucket))
+
+
+def gcs_environment(proxy: FaultProxy) -> dict[str, str]:
+  """What leads clients to a server."""
+  return {
+      'STORAGE_EMULATOR_HOST': proxy.url,
+      'TENSORSTORE_GCS_HTTP_URL': proxy.url,
       # Else each process asks Google's machines for a token first.
       'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'none',
       # Else every first call of a process tries a gRPC handshake for a minute.
       'GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT': 'false',
   }
-  store = Store('gs', f'bucket-{next(_numbers)}', gcs_server, environment)
-  yield from _prepared(
-      store, monkeypatch, urllib.request.Request(
-          f'{gcs_server.url}/storage/v1/b?project=p', method='POST',
-          data=f'{{"name": "{store.bucket}"}}'.encode(),
-          headers={'Content-Type': 'application/json'}))
+
+
+def new_gcs_bucket(proxy: FaultProxy, name: str) -> urllib.request.Request:
+  """The request that makes a bucket."""
+  return urllib.request.Request(
+      f'{proxy.url}/storage/v1/b?project=p', method='POST',
+      data=f'{{"name": "{name}"}}'.encode(),
+      headers={'Content-Type': 'application/json'})
 
 
 @pytest.fixture

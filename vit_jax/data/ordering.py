@@ -9,8 +9,8 @@ from vit_jax.data.order import GlobalOrder, Order
 from vit_jax.data.run_order import Layout, RunOrder
 from vit_jax.data.sources import Source
 
-# Bytes of a run: a request of them costs a store's latency about once more.
-_RUN = 4 * 2**20
+# Bytes of a run: their transfer takes a store about as long as its answer.
+_RUN = 2 * 2**20
 
 # (seed, size of the global batch) -> Order.
 MakeOrder = Callable[[int, int], Order]

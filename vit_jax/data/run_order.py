@@ -12,6 +12,7 @@ the batch size, never on the number of hosts.
 
 import dataclasses
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ from vit_jax.data.order import permutation
 MOST_LANES = 64
 # Batches that may be read at the same time.
 _BEHIND = 8
+# A window is read when this part of the one before it is used up: 1 / 1.25.
+_LEAD = 1.25
 
 
 class Window(NamedTuple):
@@ -76,6 +79,7 @@ class RunOrder:
     # Of the latest epochs and windows, whoever asks for them.
     self._runs = functools.lru_cache(3)(self._permuted_runs)
     self._shuffled = functools.lru_cache(4 * layout.lanes)(self._permuted_window)
+    self._parts = functools.lru_cache(6 * layout.lanes)(self.ranges)
     self._ahead = functools.lru_cache(3)(self._ranges_ahead)
 
   def indices(self, positions: npt.ArrayLike) -> np.ndarray:
@@ -110,10 +114,21 @@ class RunOrder:
     size = self.layout.batch_size
     # Batches shortly before may still be being read.
     first = max(0, step - _BEHIND)
-    windows = self.windows(first * size, (step + steps) * size, lanes)
+    stop = (step + steps) * size
+    found: list[tuple[int, tuple[int, int]]] = []
+    for lane in lanes:
+      *windows, later = self.windows(first * size, stop, [lane])
+      for window in windows:
+        start = self._start(window)
+        found += [(start, part) for part in self._parts(window)]
+      # Of the window after them as much as fits the progress of the one before it: so
+      # requests are spread, and less is held.
+      begin, end = self._start(windows[-1]), self._start(later)
+      parts = self._parts(later)
+      share = min(1.0, _LEAD * (stop - begin) / (end - begin))
+      found += [(end, part) for part in parts[:math.ceil(share * len(parts))]]
     # What is needed first comes first.
-    windows.sort(key=self._start)
-    return tuple(part for window in windows for part in self.ranges(window))
+    return tuple(part for _, part in sorted(found, key=lambda pair: pair[0]))
 
   def windows(self, position: int, stop: int, lanes: npt.ArrayLike) -> list[Window]:
     """What positions up to `stop` need, and of each lane one window more.

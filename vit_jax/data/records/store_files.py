@@ -21,7 +21,7 @@ from vit_jax.runtime import storage
 from vit_jax.runtime.errors import DataError, UserError
 
 # Requests under way at the same time.
-_REQUESTS = 32
+_REQUESTS = 64
 # Bytes of one request where a file is read from its beginning to its end.
 _BLOCK = 8 * 2**20
 
