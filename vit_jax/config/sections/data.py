@@ -141,7 +141,7 @@ class DataSection:
       choices=('auto', 'global', 'runs'), compiled=False)
   window_gib: float = setting(
       4.0, "With the order 'runs', GiB of encoded images that are shuffled at a time, "
-      'over all hosts, which hold about twice that together.', rule=at_least(0),
+      'over all hosts, which hold two to three times that together.', rule=at_least(0),
       compiled=False)
   max_bad_records: int = setting(
       0, 'Unreadable records to skip (and count) before the run stops.',
