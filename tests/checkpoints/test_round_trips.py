@@ -111,6 +111,7 @@ def test_loop_to_scan_to_loop(case, tmp_path):
   _assert_equal(_npz(unrolled), _npz(loop))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case, formats', [
     ('vitjax_token_prelinen', ('hf', 'timm', 'big_vision', 'npz')),
     ('timm_map_siglip', ('big_vision', 'timm')),

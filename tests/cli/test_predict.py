@@ -12,6 +12,8 @@ from vit_jax import config as config_lib
 from vit_jax.cli import main as main_module
 from vit_jax.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):

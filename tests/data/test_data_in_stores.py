@@ -16,6 +16,8 @@ from vit_jax.runtime import storage
 from vit_jax.runtime.errors import DataError, UserError
 from vit_jax.runtime.storage import StorageError, objects, ranges
 
+pytestmark = pytest.mark.slow
+
 INCEPTION = PreprocessSection(crop='inception')
 # Nothing fits, so that records are read by ranges.
 LARGE = dict(cache='never', cache_limit_gib=0.0, window_gib=1e-9)

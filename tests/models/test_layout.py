@@ -55,6 +55,7 @@ def _results(scan, remat):
   return loss, layout.unstack_blocks(grads), out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scan, remat', [
     (True, 'none'), (True, 'full'), (True, 'dots'), (True, 'dots_no_batch'),
     (False, 'full'), (False, 'dots')])

@@ -9,6 +9,8 @@ from vit_jax.cli import main as main_module
 from vit_jax.evaluators.evaluator import Evaluator
 from vit_jax.objectives.objective import Objective
 
+pytestmark = pytest.mark.slow
+
 # Learns the mean colour of an image from its pixels, without a label.
 COLOURS = textwrap.dedent('''
     import dataclasses
