@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from vit_jax.runtime import atomic
 from vit_jax.runtime.errors import UserError
+from vit_jax.runtime.live_line import LiveLine
 
 if TYPE_CHECKING:
   import numpy as np
@@ -87,14 +88,12 @@ class Counter:
 
   def __init__(self, total: int, *, shown: bool) -> None:
     self._total, self._done = total, 0
-    self._shown = shown and sys.stderr.isatty()
+    self._line = LiveLine(sys.stderr, shown=shown)
 
   def count(self) -> None:
     self._done += 1
-    if self._shown and (self._done % 64 == 0 or self._done == self._total):
-      print(f'\r{self._done:,} of {self._total:,} images\x1b[K', end='',
-            file=sys.stderr, flush=True)
+    if self._done % 64 == 0 or self._done == self._total:
+      self._line.draw(f'{self._done:,} of {self._total:,} images')
 
   def erase(self) -> None:
-    if self._shown:
-      print('\r\x1b[K', end='', file=sys.stderr, flush=True)
+    self._line.erase()
