@@ -33,6 +33,8 @@ class Setting:
     read_by: the values of its section's `name` that read it; (): all.
     resume: whether it must be the same where a run is resumed.
     sweep: whether it must be the same where a sweep goes on.
+    per_process: whether the processes of a run may have different values: it changes
+      neither what is computed nor when they meet.
     compiled: whether compiled programs depend on it or, as a function of its value,
       what of it they depend on.
     tuning: 'tunable' for what a tuned file may set, 'made_for' for what must be the
@@ -51,6 +53,7 @@ class Setting:
   read_by: tuple[str, ...] = ()
   resume: bool = True
   sweep: bool = True
+  per_process: bool = False
   compiled: bool | Callable[[Any], Any] = True
   tuning: str = ''
   from_variant: bool = False

@@ -13,10 +13,6 @@ from vit_jax.training import workdir as workdir_lib
 from vit_jax.training.job import Job
 from vit_jax.training.workdir import DatasetFacts
 
-# Settings of a process for itself: they change neither what is computed nor when all
-# meet. What a tuned file has set is compared instead of its path.
-_OWN = ('log_every', 'keep_host_memory', 'tuned', 'profile.start', 'profile.steps')
-
 
 def check_settings(config: Config) -> None:
   """Compares settings, code and packages; all processes must call it, before a mesh.
@@ -38,9 +34,12 @@ def check_plan(job: Job, dataset: DatasetFacts, start: int) -> None:
 
 
 def settings(config: Config) -> dict[str, Any]:
-  """{'config.<key>': value} of all settings that must be the same."""
+  """{'config.<key>': value} of all settings that must be the same.
+
+  What a tuned file has set is compared instead of its path.
+  """
   return {f'config.{key}': config_lib.get(config, key)
-          for key in all_settings(Config) if key not in _OWN}
+          for key, known in all_settings(Config).items() if not known.per_process}
 
 
 def software() -> dict[str, Any]:

@@ -69,7 +69,8 @@ class Config:
       'classification', 'What is minimised and measured: a row of the table in '
       "vit_jax/objectives/__init__.py, or 'package.module:name' of one's own.")
   log_every: int = setting(
-      50, 'Steps between two lines of measurements.', rule=at_least(1), **_FREE)
+      50, 'Steps between two lines of measurements.', rule=at_least(1),
+      per_process=True, **_FREE)
   eval_every: int = setting(
       0, 'Steps between evaluations; 0: only after the last step.', rule=at_least(0),
       **_FREE)
@@ -78,7 +79,7 @@ class Config:
   keep_host_memory: bool = setting(
       False, 'On the CPU backend: keep freed memory in the process instead of '
       'returning it to the system after each step. Faster steps, higher peak memory.',
-      **_FREE)
+      per_process=True, **_FREE)
   xla_options: tuple = setting(
       (), '(name, value) pairs of texts for the compiler of the train and evaluation '
       'steps; options named after another backend than the one at hand are left out.',
@@ -87,7 +88,7 @@ class Config:
       resume=False, sweep=False, tuning='tunable')
   tuned: str = setting(
       '', 'A file that `vit_jax plan --tune` wrote: its settings come before those of '
-      "the command line. '': none.", **_FREE)
+      "the command line. '': none.", per_process=True, **_FREE)
   model: ModelSection = section(ModelSection(), 'The model.')
   data: DataSection = section(DataSection(), 'Examples and their preprocessing.')
   optimizer: OptimizerSection = section(OptimizerSection(), 'The update rule.')

@@ -65,5 +65,7 @@ class InitSection:
 @dataclasses.dataclass(frozen=True)
 class ProfileSection:
   """A profiler trace under WORKDIR/profile; `steps` = 0 takes none."""
-  start: int = setting(10, 'Steps before it.', rule=at_least(0))
-  steps: int = setting(0, 'How many steps it covers.', rule=at_least(0))
+  start: int = setting(
+      10, 'Steps before it.', rule=at_least(0), per_process=True)
+  steps: int = setting(
+      0, 'How many steps it covers.', rule=at_least(0), per_process=True)
